@@ -1,0 +1,616 @@
+"""The scanner (PLY): characters of the configuration and its includes → tokens, with preprocessing done on the way.
+
+Strategy. Kamailio's scanner pushes the value of a define back into its input, so a value may hold half a statement, and a comment in
+a value swallows the rest of the line where it is used. We do the same: expanding a define *splices* its value in front of the unread
+text. Offsets are then counted from the end of the text, where nothing ever moves; that is how every token still knows its place in
+the file. An include pushes a new frame.
+
+``CfgLexer`` follows PLY's protocol (``token()``); ``lexpos`` of a token is an index into ``spans``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, ClassVar, Final
+
+from ply import lex
+
+from kamc import catalogue
+from kamc.diagnostics import DiagnosticSink
+from kamc.errors import KamcBug
+from kamc.preprocess import DIRECTIVE, MAX_INCLUDE_DEPTH, SKIPPED, Preprocessor
+from kamc.source import SourceFile, Span, Trail
+
+# -- words -------------------------------------------------------------------------------------------------------------------
+
+_TRUE: Final = ("yes", "true", "on", "enable")
+_FALSE: Final = ("no", "false", "off", "disable")
+#: words that are numbers
+NUMBER_WORDS: Final[dict[str, int]] = {
+    **dict.fromkeys(_TRUE, 1),
+    **dict.fromkeys(_FALSE, 0),
+    **dict.fromkeys(("inet", "INET", "ipv4", "IPv4", "IPV4"), 2),
+    **dict.fromkeys(("inet6", "INET6", "ipv6", "IPv6", "IPV6"), 10),
+}
+_KEYWORDS: Final[dict[str, tuple[str, ...]]] = {
+    "ROUTE": ("route",),
+    "REQUEST_ROUTE": ("request_route",),
+    "REPLY_ROUTE": ("reply_route",),
+    "ONREPLY_ROUTE": ("onreply_route",),
+    "OTHER_ROUTE": ("failure_route", "branch_route", "onsend_route"),
+    "EVENT_ROUTE": ("event_route",),
+    "IF": ("if",), "ELSE": ("else",), "SWITCH": ("switch",), "CASE": ("case",), "DEFAULT": ("default",), "WHILE": ("while",),
+    "CONTROL": ("exit", "drop", "return"), "BREAK": ("break",),
+    "LOG_OR": ("or",), "LOG_AND": ("and",), "NOT": ("not",), "MODULO": ("mod",),
+    "WORD_EQUAL": ("eq", "ne", "ieq", "ine"),
+    "DEFINED": ("defined",), "STRLEN": ("strlen",), "STREMPTY": ("strempty",), "SELVAL": ("selval",),
+    "TEST_STR": ("method", "uri", "status", "from_uri", "to_uri"),
+    "TEST_IP": ("src_ip", "dst_ip"), "TEST_IP_ONSEND": ("snd_ip", "to_ip"),
+    "TEST_INT": ("src_port", "dst_port", "snd_port", "to_port", "af", "snd_af", "to_af", "msg:len"),
+    "TEST_PROTO": ("proto", "snd_proto", "to_proto"),
+    "MYSELF": ("myself",),
+    "PROTO": ("udp", "UDP", "tcp", "TCP", "tls", "TLS", "sctp", "SCTP"), "WSPROTO": ("ws", "WS", "wss", "WSS"),
+    "LISTEN": ("listen",), "ALIAS": ("alias", "domain"), "SOCKET": ("socket",),
+    "ADVERTISE": ("advertise", "ADVERTISE"), "NAME": ("name", "NAME"), "VIRTUAL": ("virtual",), "BIND": ("bind",),
+    "AGNAME": ("agname", "AGNAME"), "VRF": ("vrf", "VRF"),
+    "FLAGS": ("flags", "bool"), "AVPFLAGS": ("avpflags",),
+    "LOADMODULE": ("loadmodule", "loadmodulex"), "LOADPATH": ("loadpath", "mpath"), "CFGENGINE": ("cfgengine",),
+    "MODPARAM": ("modparam", "modparamx"), "COREPARAM": ("coreparam",), "KEMI": ("kemi",),
+    "KEMI_PARAM": ("request_route_callback", "onsend_route_callback", "reply_route_callback", "event_route_callback",
+                   "received_route_callback", "pre_routing_callback"),
+    "DESC": ("desc", "descr", "description"),
+    "URIHOST": ("uri:host",), "URIPORT": ("uri:port",),
+    "FORWARD": ("forward", "forward_udp", "forward_tcp", "forward_tls", "forward_sctp"),
+    "LOG": ("log",), "ERROR": ("error",),
+    "FLAG_FN": ("setflag", "resetflag", "isflagset"),
+    "AVPFLAG_FN": ("setavpflag", "resetavpflag", "isavpflagset"),
+    "STR_FN": ("exec", "rewritehost", "sethost", "seth", "prefix", "rewritehostport", "sethostport", "sethp", "rewritehostporttrans",
+               "sethostporttrans", "sethpt", "rewriteport", "setport", "setp", "rewriteuser", "setuser", "setu", "rewriteuserpass",
+               "setuserpass", "setup", "rewriteuri", "seturi"),
+    "INT_FN": ("strip", "strip_tail"),
+    "EMPTY_FN": ("userphone", "clear_branches"),
+    "BARE_FN": ("revert_uri", "add_local_rport", "set_forward_no_connect", "set_reply_no_connect", "set_forward_close", "set_reply_close"),
+    "RPORT": ("force_rport", "add_rport"),
+    "TCP_ALIAS": ("force_tcp_alias", "add_tcp_alias"),
+    "REMOVE_BRANCH": ("remove_branch",),
+    "UDP_MTU_TRY_PROTO": ("udp_mtu_try_proto",),
+    "SET_ADV_ADDRESS": ("set_advertised_address",), "SET_ADV_PORT": ("set_advertised_port",),
+    "FORCE_SEND_SOCKET": ("force_send_socket",),
+    "CFG_SELECT": ("cfg_select",), "CFG_RESET": ("cfg_reset",),
+}  # fmt: skip
+#: words with a colon are matched before identifiers
+_COLON_WORDS: Final = ("msg:len", "uri:host", "uri:port")
+
+
+@lru_cache(maxsize=1)
+def keywords() -> dict[str, str]:
+    """Every reserved word → token type. Core parameters are PARAM; words that no rule uses are RESERVED."""
+    table = {word: kind for kind, words in _KEYWORDS.items() for word in words}
+    for name in catalogue.core_params():
+        if name.isidentifier():
+            table.setdefault(name, "PARAM")
+    for word in catalogue.core()["keywords"]:
+        if word.isidentifier() and word not in ("include_file", "import_file"):
+            table.setdefault(word, "RESERVED")
+    for word in NUMBER_WORDS:
+        table[word] = "NUMBER"
+    return table
+
+
+TOKENS: Final = (
+    *_KEYWORDS, "PARAM", "RESERVED", "NUMBER", "NUMID", "ID", "STRING", "PVAR", "AVP", "SELECT", "IPV4", "IPV6",
+    "EQUAL", "EQUAL_T", "DIFF", "MATCH", "BIN_OR", "BIN_AND", "BIN_XOR", "LSHIFT", "RSHIFT", "LT", "GT", "LTE", "GTE", "PLUS", "MINUS",
+    "STAR", "SLASH", "BIN_NOT", "INTCAST", "STRCAST", "DOT", "COMMA", "SEMICOLON", "COLON", "LPAREN", "RPAREN", "LBRACE", "RBRACE",
+    "LBRACK", "RBRACK", "SUBST", "UNUSED", "RESTART",
+)  # fmt: skip
+
+_OPERATORS: Final[dict[str, str]] = {
+    "+=": "UNUSED", "==": "EQUAL_T", "=~": "MATCH", "=": "EQUAL", "!=": "DIFF", "!": "NOT", "&&": "LOG_AND", "&": "BIN_AND", "||": "LOG_OR",
+    "|": "BIN_OR", "<<": "LSHIFT", "<=": "LTE", "<": "LT", ">>": "RSHIFT", ">=": "GTE", ">": "GT", "+": "PLUS", "-": "MINUS", "*": "STAR",
+    "/": "SLASH", "~": "BIN_NOT", "^": "BIN_XOR", ",": "COMMA", ";": "SEMICOLON", ":": "COLON", "(": "LPAREN", ")": "RPAREN", "{": "LBRACE",
+    "}": "RBRACE", "[": "LBRACK", "]": "RBRACK", ".": "DOT",
+}  # fmt: skip
+_H: Final = "[0-9A-Fa-f]{1,4}"
+_IP6: Final = rf"(?:{_H}(?::{_H}){{7}}|(?:{_H}(?::{_H})*)?::(?:{_H}(?::{_H})*)?(?::?\d+\.\d+\.\d+\.\d+)?)(?![0-9A-Za-z_:])"
+_EVENT: Final = re.compile(r"[a-zA-Z][0-9a-zA-Z-]*(?::[a-zA-Z][0-9a-zA-Z_-]*)+")
+_EVENT_HEAD: Final = re.compile(r"[^\]\n]*")
+_ESCAPE: Final = re.compile(r"\\(?:([nrat\"\\])|x([0-9A-Fa-f]{1,2})|([0-7]{2,3})|(\r?\n))")
+_SIMPLE: Final = {"n": "\n", "r": "\r", "a": "\a", "t": "\t", '"': '"', "\\": "\\"}
+
+
+def unescape(text: str) -> str:
+    """The value of a double-quoted string. Unknown escapes keep their backslash; a zero byte ends the text."""
+
+    def one(match: re.Match[str]) -> str:
+        simple, hexa, octal, newline = match.groups()
+        if simple is not None:
+            return _SIMPLE[simple]
+        if newline is not None:
+            return ""
+        return chr(int(hexa, 16) if hexa is not None else int(octal, 8) & 255)
+
+    return _ESCAPE.sub(one, text).split("\0", 1)[0] if "\\" in text else text
+
+
+def describe_token(kind: str, text: str) -> str:
+    """How a token is named in a message."""
+    if kind == "STRING":
+        return "a string"
+    if kind in ("ID", "NUMID"):
+        return f"identifier '{text}'"
+    if kind == "NUMBER":
+        return f"number {text}"
+    if kind == "PVAR":
+        return f"variable '{text}'"
+    return f"'{text}'"
+
+
+@dataclass(slots=True)
+class Frame:
+    """One file being read: the lexer on it, and the defines whose values are still unread."""
+
+    file: SourceFile
+    lexer: Any
+    trail: tuple[Trail, ...]
+    #: (unread length at which the value is used up, name, place of use)
+    expansions: list[tuple[int, str, Span]] = field(default_factory=list)
+
+    def unread(self, at: int) -> int:
+        return len(self.lexer.lexdata) - at
+
+    def span(self, start: int, end: int) -> Span:
+        """The span of lexer offsets; inside a value it is the place where the define was used."""
+        left = self.unread(start)
+        while self.expansions and left <= self.expansions[-1][0]:
+            self.expansions.pop()
+        if self.expansions:
+            place = self.expansions[0][2]
+            steps = tuple(Trail("define", name, used) for _, name, used in self.expansions)
+            return Span(place.file, place.start, place.end, self.trail + steps)
+        total = len(self.file.text)
+        return Span(self.file, total - left, max(total - left, total - self.unread(end)), self.trail)
+
+
+class CfgRules:
+    """The rules, in the order in which PLY tries them."""
+
+    tokens: ClassVar[tuple[str, ...]] = TOKENS
+    t_ignore = " \t\b\r"
+
+    def __init__(self, owner: CfgLexer) -> None:
+        self.owner = owner
+
+    def t_mode(self, t: Any) -> Any:
+        r"(?:\#!|//!)(?:KAMAILIO|OPENSER|SER|MAXCOMPAT|ALL)(?=\n)"
+        self.owner.mode = {"KAMAILIO": "KAMAILIO", "OPENSER": "KAMAILIO", "SER": "SER"}.get(t.value[t.value.index("!") + 1 :], "MAXCOMPAT")
+
+    def t_else_endif(self, t: Any) -> Any:
+        span = self.owner.here(t)
+        if "else" in t.value:
+            self.owner.pp.flip(span)
+        else:
+            self.owner.pp.close_conditional()
+        return self.owner.restart(t, self.owner.skip_inactive)
+
+    t_else_endif.__doc__ = r"(?:\#!|!!)(?:else|endif)[ \t\b\r]*\n"
+
+    def t_include(self, t: Any) -> Any:
+        r'(?:\#!|!!)?(?:include_file|import_file)[ \t\b\r]+"(?:[^"\\\n]|\\.)*"'
+        return self.owner.restart(t, lambda: self.owner.include(t))
+
+    def t_directive(self, t: Any) -> Any:
+        r"(?:\#!|!!)(?:trydefenvs|trydefenv|tryundefine|tryundef|trydefine|trydef|substdefs|substdef|subst|redefine|redef|undefine|undef|ifndef|ifexp|ifdef|define|defexps|defexp|defenvs|defenv|def)(?![A-Za-z0-9_])"  # noqa: E501
+        return self.owner.directive(t)
+
+    def t_comment(self, t: Any) -> Any:
+        r"\#[^\n]*|//[^\n]*"
+
+    def t_block_comment(self, t: Any) -> Any:
+        r"/\*"
+        self.owner.block_comment(t)
+
+    def t_newline(self, t: Any) -> Any:
+        r"\\?\n+"
+
+    def t_cast(self, t: Any) -> Any:
+        r"\(int\)|\(str\)"
+        t.type = "INTCAST" if t.value == "(int)" else "STRCAST"
+        return t
+
+    def t_IPV4(self, t: Any) -> Any:  # noqa: N802
+        r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+(?![0-9A-Za-z_])"
+        return t
+
+    def t_IPV6(self, t: Any) -> Any:  # noqa: N802
+        return t
+
+    t_IPV6.__doc__ = _IP6
+
+    def t_NUMBER(self, t: Any) -> Any:  # noqa: N802
+        r"(?:0[xX][0-9A-Fa-f]+|[01]+b|0[0-7]+|[1-9][0-9]*|0)(?![0-9A-Za-z_])"
+        t.value = (to_number(t.value), t.value)
+        return t
+
+    def t_NUMID(self, t: Any) -> Any:  # noqa: N802
+        r"[0-9]+[0-9A-Za-z_]*"
+        return t
+
+    def t_word(self, t: Any) -> Any:
+        r"msg:len|uri:host|uri:port|[A-Za-z_][A-Za-z0-9_]*"
+        return self.owner.word(t)
+
+    def t_STRING(self, t: Any) -> Any:  # noqa: N802
+        r"\"|'"
+        return self.owner.string(t)
+
+    def t_PVAR(self, t: Any) -> Any:  # noqa: N802
+        r"\$"
+        return self.owner.variable(t)
+
+    def t_AVP(self, t: Any) -> Any:  # noqa: N802
+        r"%[A-Za-z_][A-Za-z0-9_.]*(?:\[[^\]\n]*\])?"
+        return t
+
+    def t_SELECT(self, t: Any) -> Any:  # noqa: N802
+        r"@[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*|\[(?:-?[0-9]+|\"[^\"\n]*\"|%?[A-Za-z_][A-Za-z0-9_]*)\])*"
+        return t
+
+    def t_operator(self, t: Any) -> Any:
+        t.type = _OPERATORS[t.value]
+        return self.owner.after_bracket(t) if t.type == "LBRACK" else t
+
+    t_operator.__doc__ = "|".join(re.escape(op) for op in sorted(_OPERATORS, key=len, reverse=True))
+
+    def t_error(self, t: Any) -> None:
+        """A character that no rule knows: Kamailio echoes and drops it."""
+        span = self.owner.here(t, 1)
+        self.owner.sink.warning("K0101", span, f"stray character {t.value[0]!r} ignored")
+        t.lexer.skip(1)
+
+
+def to_number(text: str) -> int:
+    """C's reading of a number: 32 bits for decimals."""
+    if text[:2] in ("0x", "0X"):
+        return int(text, 16)
+    if text.endswith("b"):
+        return int(text[:-1], 2)
+    if text[0] == "0" and len(text) > 1:
+        return int(text, 8)
+    return ((int(text) + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)
+
+
+@lru_cache(maxsize=1)
+def _master() -> Any:
+    """The compiled rules, once per process; every file clones them."""
+    return lex.lex(object=CfgRules(_NO_OWNER), reflags=0, debug=False, errorlog=lex.NullLogger())
+
+
+_NO_OWNER: Any = None
+
+
+class CfgLexer:
+    """Tokens of a configuration and everything that it includes. ``token()`` is PLY's protocol."""
+
+    tokens: ClassVar[tuple[str, ...]] = TOKENS
+
+    def __init__(self, entry: SourceFile, pp: Preprocessor, sink: DiagnosticSink) -> None:
+        self.pp = pp
+        self.sink = sink
+        self.mode = "MAXCOMPAT"
+        self.spans: list[Span] = []
+        self.frames: list[Frame] = []
+        self.entry = entry
+        self.failed = False
+        self._keywords = keywords()
+        self._pending: Callable[[], None] | None = None
+        self._event_bracket = False
+        self._last = ""
+        self._push(entry, ())
+
+    # -- PLY's side ------------------------------------------------------------------------------------------------------
+
+    def token(self) -> Any:
+        while self.frames:
+            frame = self.frames[-1]
+            tok = frame.lexer.token()
+            if tok is None:
+                self.frames.pop()
+                continue
+            if tok.type == "RESTART":
+                pending, self._pending = self._pending, None
+                if pending is None:
+                    raise KamcBug("scanner restarted for nothing")
+                pending()
+                continue
+            self._last = tok.type
+            tok.lexpos = self._note(frame.span(tok.lexpos, frame.lexer.lexpos))
+            return tok
+        return None
+
+    def _note(self, span: Span) -> int:
+        self.spans.append(span)
+        return len(self.spans) - 1
+
+    def end_span(self) -> Span:
+        size = len(self.entry.text)
+        return Span(self.entry, size, size)
+
+    def stop(self) -> None:
+        """Read nothing more: after a mistake that Kamailio does not survive."""
+        self.frames.clear()
+
+    def _push(self, file: SourceFile, trail: tuple[Trail, ...]) -> None:
+        lexer = _master().clone(CfgRules(self))
+        lexer.begin("INITIAL")  # PLY's clone() leaves the old rules in place until a state begins
+        lexer.input(file.text)
+        lexer.lexpos = 3 if file.text.startswith("\xef\xbb\xbf") else 0
+        self.pp.sources.append(file.name)
+        self.frames.append(Frame(file, lexer, trail))
+
+    # -- called by the rules ---------------------------------------------------------------------------------------------
+
+    def here(self, t: Any, length: int | None = None) -> Span:
+        return self.frames[-1].span(t.lexpos, t.lexpos + (len(t.value) if length is None else length))
+
+    def restart(self, t: Any, action: Callable[[], None]) -> Any:
+        self._pending = action
+        t.type = "RESTART"
+        return t
+
+    def word(self, t: Any) -> Any:
+        text = t.value
+        kind = self._keywords.get(text)
+        if kind is not None:
+            t.type = kind
+            if kind == "NUMBER":
+                t.value = (NUMBER_WORDS[text], text)
+            elif kind == "EVENT_ROUTE":
+                self._event_bracket = True
+            return t
+        if text in self.pp.defines:
+            return self.restart(t, lambda: self._expand(text, self.here(t)))
+        t.type = "ID" if ":" not in text else self._keywords[text]
+        return t
+
+    def _expand(self, name: str, place: Span) -> None:
+        self.pp.used.add(name)
+        frame = self.frames[-1]
+        value = self.pp.defines[name] or ""
+        if len(frame.expansions) > 200:
+            self.sink.error("K0204", place, f"define {name} expands to itself")
+            self.failed = True
+            return
+        lexer = frame.lexer
+        rest = lexer.lexdata[lexer.lexpos :]
+        if value:
+            frame.expansions.append((len(rest), name, place if not frame.expansions else frame.expansions[0][2]))
+        lexer.input(value + rest)
+        lexer.lexpos = 0
+
+    def string(self, t: Any) -> Any:
+        lexer = t.lexer
+        data: str = lexer.lexdata
+        start = lexer.lexpos
+        if t.value == "'":
+            end = data.find("'", start)
+            if end < 0:
+                return self._unclosed(t)
+            raw = data[start:end]
+        else:
+            pieces = []
+            while True:
+                end = closing_quote(data, start)
+                if end < 0:
+                    return self._unclosed(t)
+                pieces.append(unescape(data[start:end]))
+                # neighbours are joined, also across lines
+                follow = _NEXT_QUOTE.match(data, end + 1)
+                if follow is None:
+                    break
+                start = follow.end()
+            raw = "".join(pieces)
+        lexer.lexpos = end + 1
+        t.type = "STRING"
+        t.value = (self.pp.substitute(raw), t.value)
+        return t
+
+    def _unclosed(self, t: Any) -> None:
+        self.sink.error("K0102", self.here(t, 1), "string without an end", label="opened here")
+        self.failed = True
+        t.lexer.lexpos = len(t.lexer.lexdata)
+
+    def variable(self, t: Any) -> Any:
+        lexer = t.lexer
+        data: str = lexer.lexdata
+        at = lexer.lexpos
+        text: str | None = None
+        kind = "PVAR"
+        if data.startswith("?", at):
+            text = "$?"
+        elif data.startswith("(", at) and self.mode != "SER":
+            end = closing_bracket(data, at)
+            if end > 0:
+                text = data[at - 1 : end]
+        else:
+            match = _NAME.match(data, at)
+            if match is not None:
+                name, stop = match.group(), match.end()
+                if self.mode != "KAMAILIO" and name not in ("rc", "retcode"):
+                    attr = _ATTRIBUTE.match(data, at)
+                    if attr is not None or self.mode == "SER":
+                        kind, stop = "AVP", attr.end() if attr else stop
+                if kind == "PVAR" and data.startswith("(", stop):
+                    stop = closing_bracket(data, stop)
+                if stop > 0:
+                    text = data[at - 1 : stop]
+        if text is None:
+            self.sink.error("K0504", self.here(t, 1), "a variable without an end", hint="brackets have to balance on one line")
+            self.failed = True
+            return None
+        lexer.lexpos = at - 1 + len(text)
+        t.type = kind
+        t.value = self.pp.substitute(text)
+        return t
+
+    def after_bracket(self, t: Any) -> Any:
+        """In ``event_route[...]`` the name has its own alphabet; characters that do not fit are dropped."""
+        if not self._event_bracket:
+            return t
+        self._event_bracket = False
+        lexer = t.lexer
+        head = _EVENT_HEAD.match(lexer.lexdata, lexer.lexpos)
+        inside = head.group() if head else ""
+        found = _EVENT.search(inside)
+        t.value = ("[", found.group() if found else "")
+        lexer.lexpos += len(inside)
+        return t
+
+    # -- directives ------------------------------------------------------------------------------------------------------
+
+    def directive(self, t: Any) -> Any:
+        match = DIRECTIVE.match(t.value)
+        if match is None:
+            raise KamcBug(t.value)
+        word = match.group(1)
+        lexer = t.lexer
+        data: str = lexer.lexdata
+        begin = lexer.lexpos
+        end = line_end(data, begin)
+        if self.pp.compat == "5.6" and word in ("undefine", "undef", "tryundefine", "tryundef", "defexp", "defexps", "ifexp"):
+            lexer.lexpos = data.find("\n", begin) if "\n" in data[begin:] else len(data)
+            return None
+        rest = re.sub(r"\\\r?\n", "", data[begin:end]).rstrip("\r")
+        lexer.lexpos = end
+        span = self.frames[-1].span(t.lexpos, end)
+        span = Span(span.file, span.start, min(span.end, span.start + len(t.value) + len(rest)), span.trail)
+        problem = self.pp.directive(word, rest.lstrip(" \t\b\r"), span)
+        if problem is not None:
+            self._directive_error(problem, span)
+        if word.startswith("subst"):
+            t.type = "SUBST"
+            return t
+        return self.restart(t, self.skip_inactive)
+
+    def _directive_error(self, problem: str, span: Span) -> None:
+        code = "K0203" if "already" in problem else "K0206" if "environment" in problem else "K0204"
+        related: tuple[Any, ...] = ()
+        self.sink.error(code, span, problem, related=related)
+        self.failed = True
+
+    def skip_inactive(self) -> None:
+        """Jump over the text of an inactive conditional; nothing in it is scanned."""
+        frame = self.frames[-1]
+        lexer = frame.lexer
+        while self.pp.skipping:
+            match = SKIPPED.search(lexer.lexdata, lexer.lexpos)
+            if match is None:
+                lexer.lexpos = len(lexer.lexdata)
+                return
+            lexer.lexpos = match.end()
+            span = frame.span(match.start(), match.end())
+            if match.group(1):
+                self.pp.balance += 1
+                self.pp.conditionals.append(_closed(span))
+            elif match.group(2) == "else":
+                if self._own_else():
+                    self.pp.flip(span)
+            else:
+                self.pp.close_conditional()
+
+    def _own_else(self) -> bool:
+        """Whether an ``#!else`` seen while skipping belongs to a conditional that may become active."""
+        return all(c.active for c in self.pp.conditionals[:-1])
+
+    def include(self, t: Any) -> None:
+        frame = self.frames[-1]
+        span = frame.span(t.lexpos, t.lexpos + len(t.value))
+        kind = "include_file" if "include_file" in t.value else "import_file"
+        name = t.value[t.value.index('"') + 1 : -1]
+        if len(self.frames) > MAX_INCLUDE_DEPTH:
+            self.sink.error("K0202", span, f"includes nested more than {MAX_INCLUDE_DEPTH} deep")
+            self.failed = True
+            self.stop()
+            return
+        found = self.pp.find_include(name, frame.file)
+        if found is None:
+            if kind == "include_file":
+                self.sink.error("K0201", span, f"cannot read included file {name!r}", hint="import_file ignores a missing file")
+                self.failed = True
+                self.stop()
+            return
+        path, text = found
+        self._push(SourceFile(path, text), (*frame.trail, Trail("include", path, span)))
+
+    def block_comment(self, t: Any) -> None:
+        lexer = t.lexer
+        depth, at = 1, lexer.lexpos
+        while depth:
+            match = _COMMENT_EDGE.search(lexer.lexdata, at)
+            if match is None:
+                self.sink.warning("K0101", self.here(t), "comment without an end", label="opened here")
+                at = len(lexer.lexdata)
+                break
+            depth += 1 if match.group() == "/*" else -1
+            at = match.end()
+        lexer.lexpos = at
+
+
+_COMMENT_EDGE: Final = re.compile(r"/\*|\*/")
+_NEXT_QUOTE: Final = re.compile(r'[ \t\b\r\n]*"')
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+#: attributes of the old style outside of KAMAILIO mode: $f.x, $fu.x, $t.x, $g.x and kin
+_ATTRIBUTE: Final = re.compile(r"(?:f|t|fr|tr|fu|tu|fd|td|g|uri|from|to|track|global)\.[A-Za-z_][A-Za-z0-9_]*(?:\[[^\]\n]*\])?")
+
+
+def _closed(span: Span) -> Any:
+    from kamc.preprocess import Conditional
+
+    return Conditional(False, span)
+
+
+def closing_quote(data: str, start: int) -> int:
+    """Offset of the quote that ends a double-quoted string, or -1."""
+    at = start
+    while True:
+        at = data.find('"', at)
+        if at < 0:
+            return -1
+        slashes = 0
+        while data[at - 1 - slashes] == "\\" and at - 1 - slashes >= start:
+            slashes += 1
+        if slashes % 2 == 0:
+            return at
+        at += 1
+
+
+def closing_bracket(data: str, start: int) -> int:
+    """Offset after the bracket that closes the one at ``start``; -1 when the line ends first."""
+    depth = 0
+    for at in range(start, len(data)):
+        c = data[at]
+        if c == "(":
+            depth += 1
+        elif c == ")":
+            depth -= 1
+            if depth == 0:
+                return at + 1
+        elif c == "\n":
+            return -1
+    return -1
+
+
+def line_end(data: str, start: int) -> int:
+    """Offset of the newline that ends the logical line (a backslash continues it)."""
+    at = start
+    while True:
+        end = data.find("\n", at)
+        if end < 0:
+            return len(data)
+        before = end - 1 if end and data[end - 1] != "\r" else end - 2
+        if before >= start and data[before] == "\\":
+            at = end + 1
+            continue
+        return end

@@ -1,0 +1,277 @@
+"""The parser (PLY): tokens → nodes. Rules live in :mod:`kamc.grammar`; here they are assembled, run and recovered.
+
+Rule functions build nodes and look nothing up. Recovery: inside a block a mistake is skipped up to the next semicolon or the closing
+bracket (``error`` productions); at the top level reading goes on at the next word that starts a statement. So one run reports every
+mistake, each once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from ply import yacc
+
+from kamc import __version__
+from kamc import nodes as n
+from kamc.diagnostics import DiagnosticSink
+from kamc.errors import KamcBug
+from kamc.grammar.expressions import PRECEDENCE, ExpressionRules
+from kamc.grammar.statements import StatementRules
+from kamc.grammar.toplevel import TopLevelRules
+from kamc.lexer import TOKENS, CfgLexer, describe_token
+from kamc.preprocess import Preprocessor
+from kamc.source import SourceFile, Span, load_text
+
+#: one run stops after so many syntax errors
+MAX_SYNTAX_ERRORS: Final = 20
+#: words at which reading goes on after a mistake at the top level
+_SYNC: Final = frozenset(
+    {"ROUTE", "REQUEST_ROUTE", "REPLY_ROUTE", "ONREPLY_ROUTE", "OTHER_ROUTE", "EVENT_ROUTE", "LOADMODULE", "LOADPATH", "MODPARAM", "PARAM",
+     "LISTEN", "ALIAS", "FLAGS", "AVPFLAGS", "SOCKET", "CFGENGINE", "COREPARAM"}
+)  # fmt: skip
+#: words that never stand inside a block: seeing one there means that a brace is missing
+_NEVER_INSIDE: Final = _SYNC - {"ROUTE", "PARAM", "ALIAS", "SOCKET"}
+
+
+class _Resync(Exception):  # noqa: N818 - control flow of the recovery
+    """Raised by ``p_error`` at the top level: skip to the next statement and parse on."""
+
+
+class TokenStream:
+    """The lexer as PLY wants it, with one token of push-back for the recovery."""
+
+    def __init__(self, lexer: CfgLexer) -> None:
+        self.lexer = lexer
+        self.held: Any = None
+        self.previous: Any = None
+        self.current: Any = None
+        #: PLY asks the lexer for these when a production is empty
+        self.lineno = 1
+        self.lexpos = 0
+
+    def token(self) -> Any:
+        if self.held is not None:
+            tok, self.held = self.held, None
+        else:
+            tok = self.lexer.token()
+        self.previous, self.current = self.current, tok
+        if tok is not None:
+            self.lexpos = tok.lexpos
+        return tok
+
+    def sync(self, tok: Any, *, inside: bool) -> bool:
+        """Skip to a token that starts a top-level statement; False at the end of the input."""
+        depth = 0
+        first = True
+        while tok is not None:
+            if tok.type == "LBRACE":
+                depth += 1
+            elif tok.type == "RBRACE":
+                depth = max(0, depth - 1)
+            elif tok.type in _SYNC and depth == 0 and not (first and not inside):
+                self.held = tok
+                return True
+            first = False
+            tok = self.lexer.token()
+        return False
+
+
+class CfgGrammar(ExpressionRules, StatementRules, TopLevelRules):
+    """All rules plus the state of one parse."""
+
+    tokens = TOKENS
+    precedence = PRECEDENCE
+    start = "cfg"
+
+    def __init__(self) -> None:
+        self.sink = DiagnosticSink()
+        self.items = []
+        self.failed = False
+        self.stream: TokenStream | None = None
+        self.parser: Any = None
+        self.syntax_errors = 0
+        self.statements = 0
+
+    @property
+    def spans(self) -> list[Span]:  # type: ignore[override]
+        return self.stream.lexer.spans if self.stream is not None else []
+
+    def compat_mode(self) -> bool:
+        return self.stream is not None and self.stream.lexer.mode != "KAMAILIO"
+
+    def saw_statement(self) -> None:
+        self.statements += 1
+
+    def module_loaded(self, node: n.LoadModule) -> None:
+        """``MOD_name`` is defined from here on."""
+        if self.stream is not None:
+            name = os.path.basename(node.name).removesuffix(".so")
+            self.stream.lexer.pp.define(f"MOD_{name}", None, node.span)
+
+    def p_error(self, tok: Any) -> None:
+        stream = self.stream
+        if stream is None:
+            raise KamcBug("a grammar without a stream")
+        self.failed = True
+        self.syntax_errors += 1
+        self._report(tok, stream)
+        if tok is None or self.syntax_errors >= MAX_SYNTAX_ERRORS:
+            raise _Resync
+        inside = any(getattr(s, "type", "") == "LBRACE" for s in self.parser.symstack)
+        if not inside or tok.type in _NEVER_INSIDE:
+            if not stream.sync(tok, inside=inside):
+                stream.lexer.stop()
+            raise _Resync
+
+    def _report(self, tok: Any, stream: TokenStream) -> None:
+        if stream.lexer.failed and tok is None:
+            return  # the scanner said it already
+        expected = expected_tokens(self.parser)
+        previous = self.spans[stream.previous.lexpos] if stream.previous is not None else None
+        if tok is None:
+            span = stream.lexer.end_span()
+            opened = next((s for s in reversed(self.parser.symstack) if getattr(s, "type", "") == "LBRACE"), None)
+            notes = (f"the block that is still open begins at {self.spans[opened.lexpos].where()}",) if opened is not None else ()
+            text = "syntax error: the configuration ends too early" if self.items or self.statements else "syntax error: nothing in the configuration"
+            notes += (f"the end is {span.where()}",)
+            self.sink.error("K0101" if self.items else "K0103", previous or span, text, notes=notes)
+            return
+        span = self.spans[tok.lexpos]
+        value = tok.value if isinstance(tok.value, str) else tok.value[1]
+        name = describe_token(tok.type, value)
+        if "SEMICOLON" in expected and previous is not None and tok.type != "RESERVED" and tok.type not in ("MATCH", "EQUAL_T", "EQUAL", "LBRACK"):
+            at = Span(previous.file, max(previous.end - 1, previous.start), previous.end, previous.trail)
+            self.sink.error("K0101", at, "syntax error: missing ';'", label="';' expected after this", notes=(f"noticed at {name}, {span.where()}",))
+            return
+        hint = "expected " + _one_of(expected) if expected and len(expected) <= 6 else None
+        self.sink.error("K0101", span, f"syntax error at {name}", label="not expected here", hint=hint)
+
+
+_SPELLED: Final = {"SEMICOLON": "';'", "LPAREN": "'('", "RPAREN": "')'", "LBRACE": "'{'", "RBRACE": "'}'", "EQUAL": "'='", "COMMA": "','",
+                   "COLON": "':'", "LBRACK": "'['", "RBRACK": "']'", "STRING": "a string", "NUMBER": "a number", "ID": "an identifier"}  # fmt: skip
+
+
+def _one_of(kinds: Iterable[str]) -> str:
+    words = sorted(_SPELLED.get(k, k.lower().replace("_", " ")) for k in kinds)
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " or " + words[-1]
+
+
+def expected_tokens(parser: Any) -> list[str]:
+    """Token types that the parser could take now; reductions are simulated, so nothing is promised that would fail."""
+    return [kind for kind in parser.action[parser.statestack[-1]] if kind not in ("error", "$end") and _accepts(parser, kind)]
+
+
+def _accepts(parser: Any, kind: str) -> bool:
+    stack = list(parser.statestack)
+    for _ in range(400):
+        action = parser.action[stack[-1]].get(kind)
+        if action is None:
+            return False
+        if action > 0:
+            return True
+        if action == 0:
+            return kind == "$end"
+        production = parser.productions[-action]
+        if production.len:
+            del stack[-production.len :]
+        stack.append(parser.goto[stack[-1]][production.name])
+    return False
+
+
+# -- tables ------------------------------------------------------------------------------------------------------------------
+
+
+def cache_dir() -> Path | None:
+    """The user's cache folder for parser tables, or None where nothing can be written."""
+    base = os.environ.get("KAMC_CACHE_DIR") or os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "kamc")
+    try:
+        path = Path(base)
+        path.mkdir(parents=True, exist_ok=True)
+        return path if os.access(path, os.W_OK) else None
+    except (OSError, RuntimeError):
+        return None
+
+
+def build_parser(grammar: CfgGrammar, *, debug_log: Any = None) -> Any:
+    """The LALR parser for a grammar object; tables come from the cache where there is one."""
+    if CfgGrammar.p_cfg.__doc__ is None:
+        raise KamcBug("kamc's grammar needs docstrings: do not run it under python -OO")
+    folder = cache_dir()
+    pickle = None
+    if folder is not None and debug_log is None:
+        pickle = str(folder / f"tables-{__version__}-py{sys.version_info.major}{sys.version_info.minor}.pickle")
+        fresh = not os.path.exists(pickle)
+        target = f"{pickle}.{os.getpid()}" if fresh else pickle
+    else:
+        fresh, target = False, None
+    log = debug_log or yacc.NullLogger()
+    try:
+        parser = yacc.yacc(module=grammar, write_tables=target is not None, picklefile=target, debug=debug_log is not None, debuglog=yacc.NullLogger(),
+                           errorlog=log, start="cfg")  # fmt: skip
+    except OSError:
+        parser = yacc.yacc(module=grammar, write_tables=False, debug=False, errorlog=log, start="cfg")
+    if fresh and target and pickle and os.path.exists(target):
+        os.replace(target, pickle)
+    return parser
+
+
+# -- the two public calls ----------------------------------------------------------------------------------------------------
+
+
+def parse_file(
+    path: str,
+    sink: DiagnosticSink,
+    defines: Mapping[str, str | None] | None = None,
+    env: Mapping[str, str] | None = None,
+    compat: str = "head",
+    read: Any = load_text,
+    substs: Iterable[tuple[str, str]] = (),
+) -> n.CfgFile | None:
+    """Parse a configuration and what it includes. Returns None when it cannot be read at all."""
+    try:
+        text = read(path)
+    except OSError as err:
+        sink.error("K0201", None, f"cannot read {path}: {err.strerror or err}")
+        return None
+    return parse_text(text, path, sink, defines, env, compat, read, substs)
+
+
+def parse_text(
+    text: str,
+    name: str,
+    sink: DiagnosticSink,
+    defines: Mapping[str, str | None] | None = None,
+    env: Mapping[str, str] | None = None,
+    compat: str = "head",
+    read: Any = load_text,
+    substs: Iterable[tuple[str, str]] = (),
+) -> n.CfgFile | None:
+    """Parse text as if it were the file ``name``. The tree is returned also when there were errors, for the checker."""
+    pp = Preprocessor(sink, read, os.environ if env is None else env, compat)
+    entry = SourceFile(name, text)
+    for key, value in (defines or {}).items():
+        pp.define(key, value or None, None)
+    for word, rule in substs:
+        problem = pp.directive(word, f'"{rule}"', Span(entry, 0, 0))
+        if problem:
+            sink.error("K0204", None, f"--{word}: {problem}")
+    lexer = CfgLexer(entry, pp, sink)
+    grammar = CfgGrammar()
+    grammar.sink = sink
+    stream = grammar.stream = TokenStream(lexer)
+    parser = grammar.parser = build_parser(grammar)
+    while True:
+        try:
+            parser.parse(lexer=stream, tracking=True)
+            break
+        except _Resync:
+            if not lexer.frames or grammar.syntax_errors >= MAX_SYNTAX_ERRORS:
+                break
+    pp.check_balance(lexer.end_span())
+    whole = Span(entry, 0, len(text))
+    return n.CfgFile(span=whole, items=tuple(grammar.items), defines=tuple(sorted(pp.defines.items())), sources=tuple(pp.sources),
+                     kamailio_mode=lexer.mode == "KAMAILIO")  # fmt: skip

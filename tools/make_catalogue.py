@@ -1,0 +1,77 @@
+"""Build ``kamc/catalogue/*.json`` from a folder of extracted facts (``core.json`` and ``modules.json``).
+
+    python tools/make_catalogue.py FACTS_DIR
+
+The result is kamc's own data: names, arities, route masks, parameter types. Run it again when the facts change.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+OUT = Path(__file__).resolve().parent.parent / "kamc" / "catalogue"
+
+
+def function_row(f: dict[str, Any]) -> dict[str, Any]:
+    row: dict[str, Any] = {"min": f.get("min_args", 0), "max": f.get("max_args", 0), "routes": f.get("routes", [])}
+    for key in ("arity", "var_args", "const_args", "routes_by_arity"):
+        if f.get(key):
+            row[key] = f[key]
+    kinds = f.get("param_kinds") or f.get("param_kinds_by_arity")
+    if kinds:
+        row["kinds"] = kinds
+    return row
+
+
+def name_of(item: Any) -> str:
+    return str(item["name"]) if isinstance(item, dict) else str(item)
+
+
+def module_row(m: dict[str, Any]) -> dict[str, Any]:
+    pvs = {}
+    for pv in m.get("pvs", []):
+        if not isinstance(pv, dict) or "name" not in pv:
+            continue
+        pvs[pv["name"]] = {k: pv[k] for k in ("writable", "keys") if pv.get(k)}
+    return {
+        "functions": {f["name"]: function_row(f) for f in m.get("functions", []) if not f.get("api")},
+        "params": {p["name"]: {"type": p["type"], "default": p.get("default"), **({"func": True} if p.get("func") else {})} for p in m.get("params", [])},
+        "pvs": pvs,
+        "rpc": sorted(name_of(r) for r in m.get("rpc", [])),
+        "stats": sorted(name_of(s) for s in m.get("stats", [])),
+        "event_routes": sorted(name_of(e) for e in m.get("event_routes", [])),
+        "depends": m.get("depends_on_modules", []),
+    }
+
+
+def main() -> int:
+    facts = Path(sys.argv[1])
+    core = json.loads((facts / "core.json").read_text())
+    modules: dict[str, Any] = {}
+    for line in (facts / "modules.json").read_text().splitlines():
+        line = line.strip().rstrip(",")
+        if line.startswith("{"):
+            m = json.loads(line)
+            modules[m["name"]] = module_row(m)
+    keep = {
+        "params": {p["name"]: {"type": p["type"], "default": p.get("default"), "aliases": p.get("aliases", [])} for p in core["global_params"]},
+        "keywords": core["keywords"],
+        "pvs": {p["name"]: {k: p[k] for k in ("writable", "keys", "index") if p.get(k)} | {"from": p["from"]} for p in core["pvs"]},
+        "pvs_of_modules": core["pvs_of_modules"],
+        "transformations": {f"{t['class']}.{n['name']}": {"module": t["module"], "args": n.get("args", []), "min": n.get("min_args")}
+                            for t in core["transformations"] for n in t["names"]},
+        "cfg_groups": {g: {v["name"]: {k: v[k] for k in ("type", "min", "max") if k in v} for v in vs} for g, vs in core["cfg_groups"].items()},
+        "event_routes": core["event_routes_all"],
+        "rpc": [name_of(r) for r in core["rpc"]],
+    }  # fmt: skip
+    (OUT / "core.json").write_text(json.dumps(keep, indent=0, sort_keys=True, separators=(",", ":")) + "\n")
+    lines = [f"{json.dumps(n)}:{json.dumps(modules[n], sort_keys=True, separators=(',', ':'))}" for n in sorted(modules)]
+    (OUT / "modules.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
