@@ -1,0 +1,24 @@
+"""The checker: a tuple of passes over the tree, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from kamc import nodes as n
+from kamc.analysis.calls import check_blocks
+from kamc.analysis.items import collect_items
+from kamc.analysis.routes import check_routes
+from kamc.analysis.unit import Unit
+from kamc.diagnostics import DiagnosticSink
+from kamc.registry import Registry
+
+PASSES: Final[tuple[Callable[[Unit], None], ...]] = (collect_items, check_blocks, check_routes)
+
+
+def analyze(cfg: n.CfgFile, registry: Registry, sink: DiagnosticSink, *, allow_missing: bool = False) -> Unit:
+    """Run all passes. The unit is complete enough for code generation when the sink has no errors."""
+    unit = Unit(cfg, registry, sink, allow_missing)
+    for run in PASSES:
+        run(unit)
+    return unit

@@ -1,0 +1,165 @@
+"""First pass: top-level statements in order. Modules, their parameters, flags, sockets, route blocks.
+
+Order matters as it does in Kamailio: a function, variable or module parameter is known only after its ``loadmodule``. Blocks are
+checked by :mod:`kamc.analysis.calls` with the modules that were loaded before them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+from kamc import catalogue
+from kamc import nodes as n
+from kamc.analysis.unit import ModParamSetting, Route, Unit
+from kamc.declare.pvspec import PvSyntaxError, parse_format
+from kamc.registry import Registry, exists, find_module, module_name, shipped
+
+
+def collect_items(unit: Unit) -> None:
+    for item in unit.cfg.items:
+        match item:
+            case n.LoadModule():
+                _load_module(unit, item)
+            case n.LoadPath():
+                unit.registry.paths = (*unit.registry.paths, *(p for p in item.path.split(":") if p))
+            case n.ModParam():
+                _modparam(unit, item)
+            case n.CoreParam():
+                unit.params.append(item)
+            case n.CustomVar():
+                _custom(unit, item)
+            case n.Listen() | n.SocketBlock():
+                unit.listens.append(item)
+            case n.Alias():
+                unit.aliases.append(item)
+            case n.Flags():
+                _flags(unit, item)
+            case n.CfgEngine():
+                unit.engine = item.engine
+                if item.engine not in ("native", "default"):
+                    unit.missing("K0112", item.span, f"cfgengine {item.engine!r} is not implemented")
+            case n.RouteBlock():
+                _block(unit, item)
+
+
+def _load_module(unit: Unit, item: n.LoadModule) -> None:
+    name = module_name(item.name)
+    if name in unit.modules:
+        if not (item.opts and "o" in item.opts):
+            unit.sink.error("K0311", item.span, f"module {name} is loaded already")
+        return
+    if not exists(name, unit.registry.paths):
+        close = difflib.get_close_matches(name, [*catalogue.modules(), *shipped()], 1)
+        unit.sink.error("K0310", item.span, f"unknown module {name!r}", hint=f"did you mean {close[0]!r}?" if close else None)
+        return
+    unit.modules.append(name)
+    found = unit.registry.load(name)
+    if found is None:
+        unit.missing("K0312", item.span, f"module {name} is not implemented by kamc")
+        return
+    for needed in found.depends:
+        if needed not in unit.modules and not _loaded_later(unit, needed):
+            unit.sink.error("K0313", item.span, f"module {name} needs module {needed}", hint=f'add loadmodule "{needed}.so"')
+
+
+def _loaded_later(unit: Unit, name: str) -> bool:
+    return any(isinstance(i, n.LoadModule) and module_name(i.name) == name for i in unit.cfg.items)
+
+
+def _modparam(unit: Unit, item: n.ModParam) -> None:
+    try:
+        pattern = re.compile(f"(?:{item.module.value})\\Z", re.I)
+    except re.error as err:
+        unit.sink.error("K0322", item.module.span, f"bad module pattern: {err}")
+        return
+    matching = [m for m in unit.modules if pattern.match(m)]
+    if not matching:
+        known = exists(item.module.value, unit.registry.paths)
+        hint = f'load it first: loadmodule "{item.module.value}.so"' if known else None
+        unit.sink.error("K0322", item.module.span, f"no module matching {item.module.value!r} is loaded", hint=hint)
+        return
+    if isinstance(item.value, n.PvRef):
+        unit.missing("K0324", item.value.span, "modparamx with a variable is not implemented")
+        return
+    for module in matching:
+        _set_modparam(unit, item, module, item.value.value)
+
+
+def _set_modparam(unit: Unit, item: n.ModParam, module: str, value: int | str) -> None:
+    param = item.param.value
+    row = catalogue.modules().get(module, {}).get("params", {}).get(param)
+    found = find_module(module, unit.registry.paths)
+    decl = found.declarations().params.get(param) if found is not None else None
+    if row is None and decl is None:
+        names = [*catalogue.modules().get(module, {}).get("params", {}), *(found.declarations().params if found else ())]
+        close = difflib.get_close_matches(param, names, 1)
+        unit.sink.error("K0320", item.param.span, f"module {module} has no parameter {param!r}", hint=f"did you mean {close[0]!r}?" if close else None)
+        return
+    types = decl.types if decl is not None else {"int": (int,), "str": (str,)}.get(str(row["type"]) if row else "", (int, str))
+    if row is not None and decl is not None:
+        types = tuple({"int": int, "str": str}[t] for t in str(row["type"]).split("|") if t in ("int", "str")) or types
+    if not isinstance(value, types):
+        wanted = "a number" if types == (int,) else "a text in quotes"
+        unit.sink.error("K0321", item.value.span, f"parameter {param!r} of module {module} wants {wanted}")
+        return
+    if found is None:
+        return
+    if decl is None and param not in found.ignored_params:
+        unit.missing("K0323", item.param.span, f"parameter {param!r} of module {module} is not implemented")
+        return
+    if decl is not None:
+        unit.modparams.append(ModParamSetting(module, param, value, item.value.span))
+
+
+def _custom(unit: Unit, item: n.CustomVar) -> None:
+    for other in unit.custom:
+        if (other.group, other.name, other.instance) == (item.group, item.name, item.instance):
+            unit.sink.error("K0702", item.span, f"{item.group}.{item.name} is declared already", hint=f"first at {other.span.where()}")
+            return
+    unit.custom.append(item)
+
+
+def _flags(unit: Unit, item: n.Flags) -> None:
+    if item.keyword == "avpflags":
+        return
+    for name, number in item.flags:
+        if name in unit.flags and number is not None and unit.flags[name] != number:
+            unit.sink.error("K0111", item.span, f"flag {name} is declared already")
+            continue
+        if number is None:
+            number = next(i for i in range(31, -1, -1) if i not in unit.flags.values())
+        unit.flags[name] = number
+
+
+def _block(unit: Unit, item: n.RouteBlock) -> None:
+    key = (item.kind, item.name)
+    route = unit.routes.get(key)
+    if route is None:
+        unit.routes[key] = Route(item.kind, item.name, [item])
+    elif item.name is None:
+        route.blocks.append(item)
+    else:
+        unit.sink.error("K0402", item.span, f"{route.label} is defined twice", hint=f"first at {route.blocks[0].span.where()}")
+
+
+def registry_at(unit: Unit, block: n.RouteBlock) -> Registry:
+    """The modules that were loaded before a block, as a registry of their own."""
+    registry = Registry(unit.registry.paths)
+    for item in unit.cfg.items:
+        if item is block:
+            break
+        if isinstance(item, n.LoadModule):
+            name = module_name(item.name)
+            if name in unit.registry.loaded:
+                registry.loaded[name] = unit.registry.loaded[name]
+    return registry
+
+
+def format_problem(text: str) -> str | None:
+    """Why a text cannot be a format string, or None."""
+    try:
+        parse_format(text)
+    except PvSyntaxError as err:
+        return str(err)
+    return None

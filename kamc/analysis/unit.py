@@ -1,0 +1,80 @@
+"""What the passes find out, kept beside the tree: resolved calls, routes, modules, parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from kamc import nodes as n
+from kamc.declare.module import FunctionDecl
+from kamc.diagnostics import DiagnosticSink
+from kamc.registry import Registry
+from kamc.source import Span
+
+
+@dataclass(slots=True)
+class Route:
+    """All blocks of one kind and name; unnamed ones are joined in order."""
+
+    kind: str
+    name: str | None
+    blocks: list[n.RouteBlock]
+
+    @property
+    def label(self) -> str:
+        word = {"request": "route" if self.name else "request_route", "reply": "onreply_route" if self.name else "reply_route"}
+        base = word.get(self.kind, f"{self.kind}_route")
+        return f"{base}[{self.name}]" if self.name else base
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedCall:
+    """A call whose function is known. Each argument is (kind, payload); see :mod:`kamc.analysis.calls`."""
+
+    decl: FunctionDecl | None
+    args: tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModParamSetting:
+    module: str
+    param: str
+    value: int | str
+    span: Span
+
+
+@dataclass(slots=True)
+class Unit:
+    """One configuration under analysis."""
+
+    cfg: n.CfgFile
+    registry: Registry
+    sink: DiagnosticSink
+    allow_missing: bool = False
+    routes: dict[tuple[str, str | None], Route] = field(default_factory=dict)
+    calls: dict[int, ResolvedCall] = field(default_factory=dict)
+    modules: list[str] = field(default_factory=list)
+    modparams: list[ModParamSetting] = field(default_factory=list)
+    params: list[n.CoreParam] = field(default_factory=list)
+    custom: list[n.CustomVar] = field(default_factory=list)
+    listens: list[n.Listen | n.SocketBlock] = field(default_factory=list)
+    aliases: list[n.Alias] = field(default_factory=list)
+    flags: dict[str, int] = field(default_factory=dict)
+    engine: str = "native"
+    #: (name, place) of every ``route(NAME)`` with a name known at compile time
+    route_uses: list[tuple[str, str, Span]] = field(default_factory=list)
+
+    def core_param(self, name: str, default: Any = None) -> Any:
+        """The last setting of a core parameter."""
+        value = default
+        for p in self.params:
+            if p.name == name:
+                value = p.value.value if isinstance(p.value, n.Int | n.Str) else p.value.text
+        return value
+
+    def missing(self, code: str, span: Span, message: str, hint: str | None = None) -> None:
+        """Something that Kamailio has and kamc has not: an error, or a warning where the user allowed it."""
+        if self.allow_missing:
+            self.sink.warning(code, span, message, hint=hint)
+        else:
+            self.sink.error(code, span, message, hint=hint or "build --allow-missing compiles it into a run-time error")

@@ -1,0 +1,49 @@
+"""The pipeline on one page: source → preprocess, lex, parse → analyse → lower → (render, assemble) → package."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from kamc.analysis import analyze
+from kamc.analysis.unit import Unit
+from kamc.codegen import GeneratedProgram, generate
+from kamc.diagnostics import Diagnostic, DiagnosticSink
+from kamc.parser import parse_file
+from kamc.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """The result of a compile: a program when there were no errors, and all findings either way."""
+
+    program: GeneratedProgram | None
+    diagnostics: tuple[Diagnostic, ...]
+    unit: Unit | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.program is not None
+
+
+def compile_cfg(
+    path: str,
+    defines: Mapping[str, str | None] | None = None,
+    *,
+    loadpath: Iterable[str] = (),
+    allow_missing: bool = False,
+    compat: str = "head",
+    env: Mapping[str, str] | None = None,
+    substs: Iterable[tuple[str, str]] = (),
+    syntax_only: bool = False,
+) -> Compiled:
+    """Compile a configuration. Pure apart from reading its files: nothing is started, nothing is written."""
+    sink = DiagnosticSink()
+    cfg = parse_file(path, sink, defines, env if env is not None else os.environ, compat, substs=substs)
+    if cfg is None or syntax_only:
+        return Compiled(None, tuple(sink.items))
+    unit = analyze(cfg, Registry(loadpath), sink, allow_missing=allow_missing)
+    if sink.has_errors:
+        return Compiled(None, tuple(sink.items), unit)
+    return Compiled(generate(unit, path), tuple(sink.items), unit)

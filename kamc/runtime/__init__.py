@@ -1,0 +1,1 @@
+"""What generated code calls into. Nothing in here imports the compiler."""

@@ -1,0 +1,201 @@
+"""``Runtime``: one generation of a configuration inside a worker, and what modules may use of the server.
+
+Modules get it as ``self.rt``; generated code sees it as ``rt`` while it binds its constants.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from kamc import __version__, catalogue
+from kamc.declare.module import Module, PvDecl, TransformationDecl
+from kamc.declare.pvspec import PvSpec, parse_pv
+from kamc.declare.regex import PosixRegex, RegexError, compile_regex
+from kamc.declare.values import EvalError, Value
+from kamc.errors import ConfigError
+from kamc.runtime.context import Ctx
+from kamc.runtime.net.endpoint import Listener
+from kamc.runtime.pv.bind import BoundPv, Getter, Setter, bind, bind_format
+from kamc.runtime.selects import bind_select
+from kamc.runtime.sip.message import SipMessage
+from kamc.runtime.subst import Subst
+
+if TYPE_CHECKING:
+    from kamc.runtime.proc.worker import Worker
+
+
+class Runtime:
+    """See the module. ``worker`` holds what outlives a generation: sockets, transactions, timers, variables, counters, the store."""
+
+    def __init__(self, worker: Worker, generation: int = 1) -> None:
+        self.worker = worker
+        self.generation = generation
+        self.log = worker.log
+        self.vars = worker.vars
+        self.counters = worker.counters
+        self.timers = worker.timers
+        self.store = worker.store
+        self.params: dict[str, Any] = {}
+        self.custom: dict[tuple[str, str], int | str] = {}
+        self.modules: dict[str, Module] = {}
+        self.functions: dict[tuple[str, str | None], Callable[[Ctx], Any]] = {}
+        self.pv_decls: dict[str, tuple[Module, PvDecl]] = {}
+        self.transformations: dict[str, tuple[Callable[..., Any], TransformationDecl]] = {}
+        self.defines: dict[str, str | None] = {}
+        self.entry = ""
+        self.base = ""
+        self.sources: frozenset[str] = frozenset()
+        self.pins = 0
+        self.aliases: list[tuple[str, str, int]] = []
+        self.tag_prefix = ""
+        self.server_header = ""
+        self.user_agent = ""
+
+    # -- life ------------------------------------------------------------------------------------------------------------
+
+    def program_pin(self) -> None:
+        """A transaction began on this generation."""
+        self.pins += 1
+
+    def program_unpin(self) -> None:
+        self.pins -= 1
+
+    def install(self, name: str, module: Module) -> None:
+        """Make a module's variables and transformations known."""
+        self.modules[name] = module
+        declarations = type(module).declarations()
+        for pv_name, decl in declarations.pvs.items():
+            self.pv_decls.setdefault(pv_name, (module, decl))
+        for t_name, t_decl in declarations.transformations.items():
+            self.transformations.setdefault(t_name, (getattr(module, t_decl.method), t_decl))
+
+    def module(self, name: str) -> Any:
+        """Another module's instance, or None when the cfg does not load it."""
+        return self.modules.get(name)
+
+    def param(self, name: str) -> Any:
+        """A core parameter: as the cfg sets it, else its default."""
+        if name in self.params:
+            return self.params[name]
+        row = catalogue.core_params().get(name)
+        return row["default"] if row is not None else None
+
+    def signature(self) -> str:
+        return f"kamc ({__version__} ({platform.machine()}/linux))"
+
+    def prepare_headers(self) -> None:
+        """Server and User-Agent lines as the core parameters want them; empty when switched off."""
+        on = self.param("server_signature")
+        custom = self.params.get("server_header")
+        self.server_header = (custom if custom is not None else f"Server: {self.signature()}") if on else ""
+        custom = self.params.get("user_agent_header")
+        self.user_agent = (custom if custom is not None else f"User-Agent: {self.signature()}") if on else ""
+        self.tag_prefix = hashlib.md5(f"{self.worker.secret}".encode(), usedforsecurity=False).hexdigest()
+
+    # -- for generated code ----------------------------------------------------------------------------------------------
+
+    def pv(self, text: str) -> Getter:
+        return bind(self, parse_pv(text)).get
+
+    def pv_set(self, text: str) -> Setter:
+        bound = bind(self, parse_pv(text))
+        if bound.set is None:
+            raise ConfigError(f"{text} is read-only")
+        return bound.set
+
+    def pv_arg(self, text: str) -> BoundPv:
+        spec = parse_pv(text)
+        bound = bind(self, spec)
+        bound.spec = spec
+        return bound
+
+    def bind(self, spec: PvSpec) -> BoundPv:
+        return bind(self, spec)
+
+    def format(self, text: str) -> Callable[[Ctx], str]:
+        return bind_format(self, text)
+
+    @staticmethod
+    def text(text: str) -> Callable[[Ctx], str]:
+        return lambda ctx: text
+
+    @staticmethod
+    def regex(pattern: str, icase: bool = False) -> PosixRegex:
+        try:
+            return compile_regex(pattern, icase)
+        except RegexError as err:
+            raise ConfigError(f"bad regular expression {pattern!r}: {err}") from None
+
+    @staticmethod
+    def dynamic_regex(pattern: str) -> PosixRegex:
+        try:
+            return compile_regex(pattern)
+        except RegexError as err:
+            raise EvalError(f"bad regular expression {pattern!r}: {err}") from None
+
+    def subst(self, text: str) -> Subst:
+        return Subst(text, self.format)
+
+    def select(self, text: str, defined: bool = False) -> Callable[[Ctx], Value]:
+        return bind_select(self, text, defined)
+
+    # -- routes ----------------------------------------------------------------------------------------------------------
+
+    def route_function(self, kind: str, name: str | None) -> Callable[[Ctx], Any] | None:
+        return self.functions.get((kind, name))
+
+    def run_event(self, name: str, ctx: Ctx) -> bool:
+        """Run an event route when the cfg has it. True when it ran to its end without ``drop``."""
+        function = self.functions.get(("event", name))
+        return True if function is None else self.worker.datapath.run(function, ctx)
+
+    def has_event(self, name: str) -> bool:
+        return ("event", name) in self.functions
+
+    # -- the server ------------------------------------------------------------------------------------------------------
+
+    @property
+    def tm(self) -> Any:
+        return self.worker.engine
+
+    @property
+    def datapath(self) -> Any:
+        return self.worker.datapath
+
+    @property
+    def listeners(self) -> list[Listener]:
+        return self.worker.listeners
+
+    def now(self) -> float:
+        """Seconds of the monotonic clock that timers use."""
+        return self.worker.clock()
+
+    def wall_time(self) -> float:
+        return self.worker.wall_clock()
+
+    def totag(self, msg: SipMessage) -> str:
+        """The To tag for replies of our own: the same for repetitions of one request, different between requests."""
+        key = f"{self.worker.secret}{msg.first['via'][2] if 'via' in msg.first else ''}{msg.call_id}{msg.from_tag}"
+        return f"{self.tag_prefix}.{hashlib.md5(key.encode('latin-1', 'replace'), usedforsecurity=False).hexdigest()[:8]}"
+
+    def next_route(self, ctx: Ctx) -> str | None:
+        """URI of the topmost Route that the script has left in place."""
+        rr = self.modules.get("rr")
+        return rr.next_hop(ctx) if rr is not None else None  # type: ignore[attr-defined]
+
+    def is_myself(self, host: str, port: int = 0, proto: str = "") -> bool:
+        """Whether an address is ours: a listening socket or an alias. Port 0 counts as 5060 (5061 for tls)."""
+        host = host.lower()
+        wanted = port or (5061 if proto == "tls" else 5060)
+        for listener in self.worker.listeners:
+            if (not proto or listener.proto == proto) and listener.port == wanted and listener.host == host:
+                return True
+            if listener.advertise_host and (not proto or listener.proto == proto) and listener.advertise_host == host and listener.via_port == wanted:
+                return True
+        return any(a_host == host and (not a_port or a_port == wanted) and (not a_proto or not proto or a_proto == proto) for a_proto, a_host, a_port in self.aliases)
+
+    def add_rpc(self, name: str, function: Callable[..., Any], doc: str = "") -> None:
+        self.worker.rpc.add(name, function, doc)

@@ -1,0 +1,51 @@
+"""Statistics: counters by group and name, and callbacks for values that are computed when asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+
+class Counters:
+    """``group.name`` → number. Names are Kamailio's."""
+
+    def __init__(self) -> None:
+        self.values: dict[tuple[str, str], int] = {}
+        self.callbacks: dict[tuple[str, str], Callable[[], int]] = {}
+        self.docs: dict[tuple[str, str], str] = {}
+
+    def register(self, group: str, name: str, callback: Callable[[], int] | None = None, doc: str = "") -> None:
+        key = (group, name)
+        if callback is not None:
+            self.callbacks[key] = callback
+        else:
+            self.values.setdefault(key, 0)
+        if doc:
+            self.docs[key] = doc
+
+    def add(self, group: str, name: str, by: int = 1) -> None:
+        key = (group, name)
+        self.values[key] = self.values.get(key, 0) + by
+
+    def get(self, group: str, name: str) -> int | None:
+        key = (group, name)
+        if key in self.callbacks:
+            return self.callbacks[key]()
+        return self.values.get(key)
+
+    def reset(self, group: str, name: str) -> None:
+        if (group, name) in self.values:
+            self.values[(group, name)] = 0
+
+    def find(self, name: str) -> tuple[str, str] | None:
+        """A statistic by its bare name, ``group:name`` or ``group.name``."""
+        for sep in (":", "."):
+            group, _, rest = name.partition(sep)
+            if rest and ((group, rest) in self.values or (group, rest) in self.callbacks):
+                return group, rest
+        return next((key for key in self.keys() if key[1] == name), None)
+
+    def keys(self) -> list[tuple[str, str]]:
+        return sorted({*self.values, *self.callbacks})
+
+    def groups(self) -> list[str]:
+        return sorted({g for g, _ in self.keys()})

@@ -1,0 +1,68 @@
+"""Kamailio's log layout on stderr: `` N(PID) LEVEL: {prefix}module: text``, one write per line, latin-1."""
+
+from __future__ import annotations
+
+import os
+import sys
+import syslog
+from typing import Final
+
+LEVELS: Final[dict[str, int]] = {"L_ALERT": -5, "L_BUG": -4, "L_CRIT2": -3, "L_CRIT": -2, "L_ERR": -1, "L_WARN": 0, "L_NOTICE": 1, "L_INFO": 2, "L_DBG": 3}
+NAMES: Final[dict[int, str]] = {-5: "ALERT", -4: "BUG", -3: "CRITICAL", -2: "CRITICAL", -1: "ERROR", 0: "WARNING", 1: "NOTICE", 2: "INFO", 3: "DEBUG"}
+_SYSLOG: Final[dict[int, int]] = {-5: syslog.LOG_ALERT, -4: syslog.LOG_CRIT, -3: syslog.LOG_CRIT, -2: syslog.LOG_CRIT, -1: syslog.LOG_ERR,
+                                  0: syslog.LOG_WARNING, 1: syslog.LOG_NOTICE, 2: syslog.LOG_INFO, 3: syslog.LOG_DEBUG}  # fmt: skip
+
+
+class Log:
+    """``level`` is the highest level that is written. ``rank`` is the process number in front of the pid."""
+
+    __slots__ = ("_fd", "level", "prefix", "rank", "to_syslog")
+
+    def __init__(self, level: int = 0, rank: int = 0, *, to_syslog: bool = False) -> None:
+        self.level, self.rank, self.to_syslog = level, rank, to_syslog
+        self._fd = 2
+        #: the evaluated log_prefix of the message in hand
+        self.prefix = ""
+
+    def write(self, level: int, text: str, module: str = "<core>") -> None:
+        """Write a line whatever the level. A missing line end is added."""
+        name = NAMES[max(-5, min(3, level))]
+        if self.to_syslog:
+            syslog.syslog(_SYSLOG[max(-5, min(3, level))], f"{name}: {self.prefix}{module}: {text.rstrip()}")
+            return
+        line = f" {self.rank}({os.getpid()}) {name}: {self.prefix}{module}: {text}"
+        if not line.endswith("\n"):
+            line += "\n"
+        try:
+            os.write(self._fd, line.encode("latin-1", "replace"))
+        except OSError:
+            # nobody reads any more: losing a log line must not stop a worker
+            return
+
+    def _at(self, level: int, text: str, args: tuple[object, ...]) -> None:
+        if level <= self.level:
+            self.write(level, text % args if args else text)
+
+    def debug(self, text: str, *args: object) -> None:
+        self._at(3, text, args)
+
+    def info(self, text: str, *args: object) -> None:
+        self._at(2, text, args)
+
+    def notice(self, text: str, *args: object) -> None:
+        self._at(1, text, args)
+
+    def warning(self, text: str, *args: object) -> None:
+        self._at(0, text, args)
+
+    def error(self, text: str, *args: object) -> None:
+        self._at(-1, text, args)
+
+    def critical(self, text: str, *args: object) -> None:
+        self._at(-2, text, args)
+
+
+def startup_error(text: str) -> None:
+    """One line for the person who starts the server."""
+    sys.stderr.write(f"kamc: {text}\n")
+    sys.stderr.flush()

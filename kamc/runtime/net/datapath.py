@@ -1,0 +1,371 @@
+"""The path of a message, readable in one file.
+
+    datagram → parse → pre-checks → request_route(ctx) → (tm: branches, branch_route, build, onsend_route) → socket
+             → reply: match → reply_route(ctx) → transaction or next Via
+
+The datapath is also the host of the transaction engine: it gives it time, sending and route execution.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from kamc.declare.routes import Drop, Exit, Routes
+from kamc.declare.values import EvalError
+from kamc.errors import SipError
+from kamc.runtime.context import Ctx
+from kamc.runtime.net.endpoint import Dest, Flow, Listener, is_ip
+from kamc.runtime.sip.addr import parse_addr
+from kamc.runtime.sip.build import build_forwarded_reply, build_reply, build_request, via_with_source
+from kamc.runtime.sip.message import SipMessage, parse_message
+from kamc.runtime.sip.uri import parse_uri
+from kamc.runtime.sip.via import split_vias
+
+if TYPE_CHECKING:
+    from kamc.runtime.proc.worker import Worker
+
+_COOKIE = "z9hG4bK"
+_REQUEST_STATS = frozenset({"invite", "cancel", "ack", "bye", "info", "register", "subscribe", "notify", "message", "options", "prack", "update", "refer", "publish"})
+
+
+class Datapath:
+    """One per worker."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.log = worker.log
+        self.senders: dict[Listener, Callable[..., Any]] = {}
+        self.by_proto: dict[str, list[Listener]] = {}
+        self.now = worker.clock
+        self._random = random.Random(worker.secret)
+        self._stats = worker.counters.values
+        self._log_prefix: Callable[[Ctx], str] | None = None
+        #: functions of modules that see every request before and after the script
+        self.pre_request: list[Callable[[Ctx], None]] = []
+        self.post_script: list[Callable[[Ctx], None]] = []
+        #: modules may change what goes out (topoh, siptrace): text in, text out
+        self.outgoing_filters: list[Callable[[str, Dest], str | None]] = []
+
+    def add_listener(self, listener: Listener, send: Callable[..., Any]) -> None:
+        self.senders[listener] = send
+        self.by_proto.setdefault(listener.proto, []).append(listener)
+
+    def random_id(self) -> int:
+        return self._random.getrandbits(32)
+
+    # -- in --------------------------------------------------------------------------------------------------------------
+
+    def received(self, data: bytes, listener: Listener, address: tuple[Any, ...]) -> None:
+        """A datagram, or a framed message of a stream."""
+        if len(data) < 10:
+            return  # keep-alives and stray bytes
+        rt = self.worker.rt
+        if rt is None:
+            return
+        text = data.decode("latin-1")
+        flow = Flow(listener, address[0], address[1])
+        try:
+            msg = parse_message(text)
+            via = msg.via1 if msg.is_request or "via" in msg.first else None
+            del via
+        except SipError as err:
+            self._bad_message(err, flow, text)
+            return
+        if msg.is_request:
+            self._request(Ctx(rt, msg, flow, Routes.REQUEST))
+        else:
+            self._reply(msg, flow)
+
+    def _bad_message(self, err: SipError, flow: Flow, text: str) -> None:
+        """Garbage is counted and dropped."""
+        self.worker.counters.add("core", "bad_msg_hdr")
+        level = self.worker.rt.param("sip_parser_log") if self.worker.rt else -1
+        if level <= self.log.level:
+            self.log.write(max(level, -1), f"ERROR: bad message from {flow.remote_ip}:{flow.remote_port}: {err} [{text[:60]!r}]")
+
+    def _request(self, ctx: Ctx) -> None:
+        stats = self._stats
+        stats["core", "rcv_requests"] = stats.get(("core", "rcv_requests"), 0) + 1
+        method = ctx.msg.method.lower()
+        if method in _REQUEST_STATS:
+            key = ("core", f"rcv_requests_{method}")
+            stats[key] = stats.get(key, 0) + 1
+        if ctx.msg.uri and parse_uri(ctx.msg.uri) is None:
+            stats["core", "bad_URIs_rcvd"] = stats.get(("core", "bad_URIs_rcvd"), 0) + 1
+        self.set_log_prefix(ctx)
+        for hook in self.pre_request:
+            hook(ctx)
+        function = ctx.rt.functions.get(("request", None))
+        if function is not None:
+            self.run_request(function, ctx)
+        self.after_script(ctx)
+
+    def set_log_prefix(self, ctx: Ctx) -> None:
+        prefix = self.worker.log_prefix
+        if prefix is not None:
+            try:
+                self.log.prefix = prefix(ctx)
+            except (EvalError, SipError):
+                self.log.prefix = ""
+
+    def run_request(self, function: Callable[[Ctx], Any], ctx: Ctx) -> None:
+        """Run the request route. An exception in it is logged with its cfg line and answered 500."""
+        try:
+            function(ctx)
+        except Exit:
+            return
+        except Exception as err:  # whatever a module function raises must not end the worker
+            self.report(err, ctx)
+            self.answer_500(ctx)
+
+    def after_script(self, ctx: Ctx) -> None:
+        """Let go of a transaction that the script made and did nothing with."""
+        for hook in self.post_script:
+            hook(ctx)
+        t = ctx.t
+        if t is not None and t.request_ctx is ctx and t.status < 200 and not t.branches and not t.suspended and t.waiting_timer is None:
+            self.worker.unfinished(t, ctx)
+
+    def answer_500(self, ctx: Ctx) -> None:
+        if ctx.replied or ctx.msg.method == "ACK":
+            return
+        t = ctx.t
+        if t is not None and t.msg is ctx.msg:
+            if t.status < 200 and not t.branches:
+                self.worker.engine.reply(t, 500, "Server Internal Error")
+            return
+        self.stateless_reply(ctx, 500, "Server Internal Error")
+
+    def report(self, err: BaseException, ctx: Ctx | None) -> None:
+        """One line that names the cfg line, then the traceback."""
+        self.worker.counters.add("kamc", "route_errors")
+        rt = ctx.rt if ctx is not None else self.worker.rt
+        sources = rt.sources if rt is not None else frozenset()
+        where = ""
+        for frame in traceback.extract_tb(err.__traceback__):
+            if frame.filename in sources:
+                where = f"{frame.filename}:{frame.lineno} in {frame.name}: "
+        call_id = f" [call-id {ctx.msg.call_id}]" if ctx is not None else ""
+        self.log.error("%s%s: %s%s", where, type(err).__name__, err, call_id)
+        if self.log.level >= 0:
+            for line in "".join(traceback.format_exception(err)).rstrip().splitlines():
+                self.log.error("  %s", line)
+
+    def run(self, function: Callable[[Ctx], Any], ctx: Ctx) -> bool:
+        """Run a block. False when it dropped what it was run for."""
+        try:
+            function(ctx)
+        except Drop:
+            return False
+        except Exit:
+            return True
+        except Exception as err:
+            self.report(err, ctx)
+        return True
+
+    # -- replies ---------------------------------------------------------------------------------------------------------
+
+    def _reply(self, msg: SipMessage, flow: Flow) -> None:
+        stats = self._stats
+        code = msg.status
+        stats["core", "rcv_replies"] = stats.get(("core", "rcv_replies"), 0) + 1
+        key = ("core", f"rcv_replies_{code // 100}xx")
+        stats[key] = stats.get(key, 0) + 1
+        engine = self.worker.engine
+        found = engine.match_reply(msg)
+        rt = found[0].rt if found is not None else self.worker.rt
+        ctx = Ctx(rt, msg, flow, Routes.CORE_ONREPLY)
+        if found is not None and found[0].request_ctx is not None:
+            found[0].lend(ctx, found[1].index)
+        self.set_log_prefix(ctx)
+        function = rt.functions.get(("reply", None))
+        if function is not None and not self.run(function, ctx):
+            stats["core", "drop_replies"] = stats.get(("core", "drop_replies"), 0) + 1
+            return
+        if found is not None:
+            t, branch = found
+            t.take_back(ctx)
+            engine.receive_reply(t, branch, ctx, flow)
+            return
+        self.forward_reply(ctx)
+
+    def forward_reply(self, ctx: Ctx) -> bool:
+        """Pass a reply on without state, by its second Via."""
+        msg = ctx.msg
+        try:
+            vias = msg.vias
+        except SipError:
+            return False
+        if len(vias) < 2:
+            return False
+        own = vias[0]
+        if not ctx.rt.is_myself(own.host, own.port, own.proto.lower()):
+            self.log.debug("reply with a foreign first Via dropped")
+            return False
+        via = vias[1]
+        ip = via.received or via.host
+        port = via.rport or via.real_port
+        dest = self.dest_for(ctx, via.proto.lower(), ip, port)
+        if dest is None:
+            return False
+        line = f"SIP/2.0 {ctx.new_status[0]} {ctx.new_status[1]}" if ctx.new_status is not None else None
+        text = build_forwarded_reply(msg, ctx.edits, status_line=line, need_length=dest.proto != "udp")
+        self._stats["core", "fwd_replies"] = self._stats.get(("core", "fwd_replies"), 0) + 1
+        return self.send(dest, text, reply_ctx=ctx)
+
+    # -- out -------------------------------------------------------------------------------------------------------------
+
+    def send(self, dest: Dest, text: str, *, reply_ctx: Ctx | None = None) -> bool:
+        """Write a message. False when it could not be sent (logged)."""
+        for change in self.outgoing_filters:
+            changed = change(text, dest)
+            if changed is None:
+                return False
+            text = changed
+        try:
+            self.senders[dest.listener](text.encode("latin-1", "replace"), (dest.ip, dest.port))
+        except (BlockingIOError, InterruptedError):
+            self.worker.counters.add("core", "send_queue_full")
+            return False
+        except OSError as err:
+            self.log.error("cannot send to %s:%s:%d: %s", dest.proto, dest.ip, dest.port, err.strerror or err)
+            return False
+        return True
+
+    def onsend(self, ctx: Ctx, dest: Dest, text: str) -> bool:
+        """Run onsend_route for a request about to leave; False drops it."""
+        function = ctx.rt.functions.get(("onsend", None))
+        if function is None:
+            return True
+        work = ctx.copy_for(Routes.ONSEND)
+        work.outgoing = (dest, text)
+        return self.run(function, work)
+
+    def dest_for(self, ctx: Ctx, proto: str, host: str, port: int) -> Dest | None:
+        """A destination from a host and port; names are resolved."""
+        listener = self.listener_for(ctx, proto, host)
+        if listener is None:
+            self.log.error("no %s socket to send from", proto)
+            return None
+        ip = host.strip("[]") if is_ip(host) else self.lookup(host)
+        return Dest(listener, proto, ip, port) if ip else None
+
+    def listener_for(self, ctx: Ctx, proto: str, host: str = "") -> Listener | None:
+        """The socket to send from: the forced one, the one that received, else the first of the protocol and family."""
+        wanted = ctx.send_socket
+        if wanted is not None and wanted.proto == proto:
+            return wanted
+        six = ":" in host
+        own = ctx.flow.listener
+        if own.proto == proto and own in self.senders and (":" in own.host) == six:
+            return own
+        candidates = self.by_proto.get(proto, [])
+        return next((c for c in candidates if (":" in c.host) == six), candidates[0] if candidates else None)
+
+    def lookup(self, host: str) -> str | None:
+        """A numeric address for a host name (A, then AAAA); None when there is none."""
+        try:
+            found = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
+        except (OSError, UnicodeError):
+            return None
+        addresses = [str(row[4][0]) for row in found]
+        return next((a for a in addresses if ":" not in a), addresses[0] if addresses else None)
+
+    def resolve(self, ctx: Ctx, uri: str) -> list[Dest]:
+        """Next-hop URI → destinations, best first; empty when there is none."""
+        parsed = parse_uri(uri)
+        if parsed is None:
+            address = parse_addr(uri)
+            parsed = parse_uri(address.uri) if address is not None else None
+        if parsed is None or not parsed.host:
+            self.log.error("bad destination URI %r", uri)
+            return []
+        host = parsed.param_map.get("maddr") or parsed.host
+        dest = self.dest_for(ctx, parsed.proto(), host, parsed.real_port())
+        return [dest] if dest is not None else []
+
+    def via_header(self, ctx: Ctx, dest: Dest, branch: str) -> str:
+        listener = dest.listener
+        host, port = listener.via_host, listener.via_port
+        if ctx.advertise is not None:
+            host, port = ctx.advertise[0] or host, ctx.advertise[1] or port
+        rport = ";rport" if ctx.add_local_rport else ""
+        return f"Via: SIP/2.0/{dest.proto.upper()} {host}:{port}{rport};branch={branch}\r\n"
+
+    def reply_dest(self, ctx: Ctx) -> Dest:
+        """Where replies to a request go (RFC 3261 section 18.2.2, RFC 3581)."""
+        via, flow = ctx.msg.via1, ctx.flow
+        if ctx.reply_to_via:
+            return Dest(flow.listener, flow.proto, via.host if is_ip(via.host) else flow.remote_ip, via.real_port)
+        port = flow.remote_port if ctx.force_rport or via.wants_rport or flow.proto != "udp" else via.real_port
+        return Dest(flow.listener, flow.proto, flow.remote_ip, port)
+
+    def source_via(self, ctx: Ctx) -> str:
+        """The first Via value with received and rport filled in."""
+        msg, flow = ctx.msg, ctx.flow
+        via = msg.via1
+        value = split_vias(msg.first["via"][2])[0].strip()
+        received = via.host.strip("[]") != flow.remote_ip and not via.received
+        rport = ctx.force_rport or via.wants_rport
+        if not received and not rport:
+            return value
+        return via_with_source(value, via, flow.remote_ip, flow.remote_port, received=received, rport=rport)
+
+    def source_edit(self, ctx: Ctx) -> list[tuple[int, int, str]]:
+        """received and rport as an edit of the first Via of a request that goes on."""
+        header = ctx.msg.first["via"]
+        values = split_vias(header[2])
+        new = self.source_via(ctx)
+        if new == values[0].strip():
+            return []
+        rest = "," + ",".join(values[1:]) if len(values) > 1 else ""
+        return [(header[3], header[4], f"{header[1]}: {new}{rest}\r\n")]
+
+    def local_reply_text(self, ctx: Ctx, code: int, reason: str, to_tag: str) -> str:
+        """A reply of our own to the request of a context, with the headers and body that the script added."""
+        headers = "".join(ctx.reply_headers or ())
+        body, body_type = ctx.reply_body or ("", "")
+        return build_reply(ctx.msg, code, reason, to_tag=to_tag, via1=self.source_via(ctx), server=ctx.rt.server_header, headers=headers, body=body,
+                           body_type=body_type)  # fmt: skip
+
+    def stateless_reply(self, ctx: Ctx, code: int, reason: str) -> bool:
+        """Answer without a transaction. An ACK is never answered."""
+        if ctx.msg.method == "ACK":
+            return False
+        tag = ctx.rt.totag(ctx.msg) if code > 100 else ""
+        text = self.local_reply_text(ctx, code, reason, tag)
+        ctx.reply_headers = ctx.reply_body = None
+        ctx.replied = True
+        return self.send(self.reply_dest(ctx), text, reply_ctx=ctx)
+
+    def forward_stateless(self, ctx: Ctx, dest: Dest | None = None) -> bool:
+        """Send a request on without a transaction; its branch is a function of the one it came with (RFC 3261 section 16.11)."""
+        if dest is None:
+            dests = self.resolve(ctx, ctx.du or ctx.rt.next_route(ctx) or ctx.ruri)
+            if not dests:
+                return False
+            dest = dests[0]
+        msg = ctx.msg
+        key = f"{self.worker.secret}{msg.via1.branch or msg.first['via'][2]}{msg.call_id}{msg.cseq[0]}"
+        ident = hashlib.md5(key.encode("latin-1", "replace"), usedforsecurity=False).hexdigest()[:16]
+        via = self.via_header(ctx, dest, f"{_COOKIE}{ident}.0")
+        edits = ctx.edits + self.source_edit(ctx)
+        if ctx.path:
+            header = msg.first.get("route") or msg.first["via"]
+            edits = [*edits, (header[3], header[3], f"Route: {ctx.path}\r\n")]
+        text = build_request(msg, edits, ctx.ruri, via, need_length=dest.proto != "udp")
+        if not self.onsend(ctx, dest, text):
+            return False
+        self._stats["core", "fwd_requests"] = self._stats.get(("core", "fwd_requests"), 0) + 1
+        return self.send(dest, text)
+
+
+def python_frames() -> str:
+    """The current Python stack, for the watchdog."""
+    return "".join(traceback.format_stack(sys._getframe(1)))

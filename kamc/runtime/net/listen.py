@@ -1,0 +1,94 @@
+"""Which sockets to open: ``listen=``, ``socket={}``, ``-l``, or every local address when nothing is said."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import re
+import socket
+import struct
+from collections.abc import Iterable
+from typing import Any, Final
+
+from kamc.errors import ConfigError
+from kamc.runtime.net.endpoint import Listener, is_ip
+
+_SIOCGIFADDR: Final = 0x8915
+_SIOCGIFFLAGS: Final = 0x8913
+_IFF_UP: Final = 1
+_OPTION: Final = re.compile(r"(?:(udp|tcp|tls|sctp|\*):)?(\[[0-9a-fA-F:.]+\]|\([^()]*\)|[^:/\s]+)(?::(\d+|\*))?(?:/([^:/]+)(?::(\d+))?)?(?:/(\w+))?\Z", re.I)
+
+
+def parse_option(text: str) -> dict[str, Any]:
+    """``-l [PROTO:]ADDR[:PORT][/ADVERTISED[:PORT]][/NAME]``. Raises ConfigError."""
+    match = _OPTION.match(text)
+    if match is None:
+        raise ConfigError(f"-l {text}: not [proto:]address[:port][/advertised[:port]][/name]")
+    proto, address, port, adv_host, adv_port, name = match.groups()
+    addresses = tuple(a.strip() for a in address[1:-1].split(",")) if address.startswith("(") else (address.strip("[]"),)
+    advertise = ("", (adv_host,), int(adv_port or 0)) if adv_host else None
+    number = int(port) if port and port != "*" else 0
+    return {"sockets": [((proto or "").lower(), addresses, number)], "advertise": advertise, "name": name, "virtual": False, "where": f"-l {text}"}
+
+
+def interface_address(name: str) -> str | None:
+    """The IPv4 address of a network interface, or None."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            packed = fcntl.ioctl(probe.fileno(), _SIOCGIFADDR, struct.pack("256s", name[:15].encode("latin-1", "replace")))
+        except OSError:
+            return None
+    return socket.inet_ntoa(packed[20:24])
+
+
+def local_addresses() -> list[str]:
+    """IPv4 addresses of all interfaces that are up."""
+    found = []
+    for _, name in socket.if_nameindex():
+        address = interface_address(name)
+        if address is not None and address not in found:
+            found.append(address)
+    return found or ["127.0.0.1"]
+
+
+def addresses_of(host: str, where: str) -> list[str]:
+    """Numeric addresses of a listen address: number, interface or host name. Raises ConfigError."""
+    if is_ip(host):
+        return [host]
+    if host == "*":
+        return local_addresses()
+    from_interface = interface_address(host)
+    if from_interface is not None:
+        return [from_interface]
+    with contextlib.suppress(OSError, UnicodeError):
+        return list(dict.fromkeys(str(row[4][0]) for row in socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_DGRAM)))[:1]
+    raise ConfigError(f"{where}: cannot resolve listen address {host!r}")
+
+
+def resolve_listeners(items: Iterable[dict[str, Any]], default_port: int, *, tcp: bool, tls: bool) -> tuple[list[Listener], list[str]]:
+    """Listeners in order, and notes about transports that this version does not serve. Raises ConfigError."""
+    out: list[Listener] = []
+    unserved: list[str] = []
+    for item in list(items) or [{"sockets": [("", ("*",), 0)], "advertise": None, "name": None, "virtual": False, "where": "listen"}]:
+        for proto, addresses, port, *last in item["sockets"]:
+            for number in range(port, (last[0] if last else port) + 1):
+                _add(out, unserved, item, (proto, addresses, number), default_port, tcp=tcp, tls=tls)
+    return out, unserved
+
+
+def _add(out: list[Listener], unserved: list[str], item: dict[str, Any], socket_id: tuple[str, tuple[str, ...], int], default_port: int, *, tcp: bool,
+         tls: bool) -> None:  # fmt: skip
+    proto, addresses, port = socket_id
+    protos = (["udp", *(["tcp"] if tcp else []), *(["tls"] if tls and tcp else [])] if proto in ("", "*") else [proto])
+    advertise = item["advertise"]
+    for host in addresses:
+        for address in addresses_of(host, item["where"]):
+            for one in protos:
+                number = port if port > 0 else (5061 if one == "tls" else default_port)
+                if one != "udp":
+                    unserved.append(f"{one}:{address}:{number}")
+                    continue
+                if any(s.proto == one and s.host == address and s.port == number for s in out):
+                    continue
+                adv_host = advertise[1][0] if advertise else ""
+                out.append(Listener(one, address, number, adv_host.strip("[]"), max(0, advertise[2]) if advertise else 0, item["name"] or "", len(out), item["virtual"]))

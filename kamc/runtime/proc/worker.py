@@ -1,0 +1,215 @@
+"""One worker: its loop, sockets, transactions, timers, and the generation that it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from kamc.declare.routes import Routes
+from kamc.errors import ConfigError
+from kamc.runtime.api import Runtime
+from kamc.runtime.context import Ctx
+from kamc.runtime.counters import Counters
+from kamc.runtime.log import Log
+from kamc.runtime.net.datapath import Datapath
+from kamc.runtime.net.endpoint import Flow, Listener
+from kamc.runtime.net.udp import UdpEndpoint
+from kamc.runtime.program import load_program, start_modules
+from kamc.runtime.rpc.commands import RpcRegistry, add_core_commands
+from kamc.runtime.sip.message import parse_message
+from kamc.runtime.store.local import LocalStore
+from kamc.runtime.tm.engine import TmEngine
+from kamc.runtime.tm.timers import TimerTable
+
+
+class Worker:
+    """What outlives a generation, and the current one (``rt``)."""
+
+    def __init__(self, log: Log, *, index: int = 0, clock: Callable[[], float] = time.monotonic, wall_clock: Callable[[], float] = time.time) -> None:
+        self.log = log
+        self.index = index
+        self.clock, self.wall_clock = clock, wall_clock
+        self.secret = secrets.token_hex(8)
+        self.argv: list[str] = []
+        self.run_dir = ""
+        self.vars: dict[str, Any] = {}
+        self.shared: dict[str, Any] = {}
+        self.counters = Counters()
+        self.timers = TimerTable()
+        self.store = LocalStore(wall_clock)
+        self.rpc = RpcRegistry()
+        self.rt: Runtime | None = None
+        self.listeners: list[Listener] = []
+        self.sockets: dict[Listener, socket.socket] = {}
+        self.datapath = Datapath(self)
+        self.engine = TmEngine(self.datapath, self.timers, f"{index:x}")
+        self.log_prefix: Callable[[Ctx], str] | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        #: called when the loop runs: modules open their sockets here
+        self.on_start: list[Callable[[asyncio.AbstractEventLoop], None]] = []
+        self.on_stop: list[Callable[[], None]] = []
+        self._wake: asyncio.TimerHandle | None = None
+        self._wake_at = 0.0
+        self.pids: Callable[[], list[int]] = lambda: [os.getpid()]
+
+    # -- generation ------------------------------------------------------------------------------------------------------
+
+    def load(self, files: Mapping[str, bytes], base: str, overrides: Mapping[str, Any] | None = None) -> Runtime:
+        """Bind a build and start its modules. Raises ConfigError; the worker is as before then."""
+        rt = Runtime(self, (self.rt.generation + 1) if self.rt is not None else 1)
+        rt.params.update({})
+        add_core_commands(self.rpc, self)
+        load_program(files, rt, base)
+        rt.params.update(overrides or {})
+        rt.prepare_headers()
+        self.rt = rt
+        prefix = rt.params.get("log_prefix")
+        self.log_prefix = rt.format(prefix) if prefix else None
+        start_modules(rt)
+        return rt
+
+    def find_listener(self, proto: str, host: str, port: int) -> Listener | None:
+        """A listening socket by address; protocol and port may be left out."""
+        host = host.strip("[]").lower()
+        for s in self.listeners:
+            if s.host == host and (not port or s.port == port) and (not proto or s.proto == proto):
+                return s
+        return None
+
+    def find_listener_name(self, name: str) -> Listener | None:
+        return next((s for s in self.listeners if s.name and s.name == name), None)
+
+    # -- running ---------------------------------------------------------------------------------------------------------
+
+    def attach(self, sockets: Mapping[Listener, socket.socket]) -> None:
+        """Take over bound sockets."""
+        for listener, sock in sockets.items():
+            self.sockets[listener] = sock
+            self.listeners.append(listener)
+            self.datapath.add_listener(listener, sock.sendto)
+
+    def run(self, ready: Callable[[], None] | None = None) -> int:
+        """Serve until SIGTERM or SIGINT. Returns the exit status."""
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        self.loop = loop
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, loop.stop)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self.log.notice("SIGHUP: reload comes with a later version, nothing changed"))
+        for listener, sock in self.sockets.items():
+            endpoint = UdpEndpoint(listener, sock, self.datapath.received)
+            loop.add_reader(sock.fileno(), self._guarded(endpoint.readable))
+        self.timers.on_earlier = self._earlier
+        self.start(loop)
+        # what was loaded lives for ever: keep it out of every collection
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
+        if ready is not None:
+            ready()
+        try:
+            loop.run_forever()
+        finally:
+            self.stop()
+            loop.close()
+        return 0
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        rt = self.rt
+        if rt is None:
+            raise ConfigError("a worker without a program")
+        for start in self.on_start:
+            start(loop)
+        for module in rt.modules.values():
+            module.child_init()
+        self.run_event("core:worker-one-init")
+        self._arm()
+
+    def stop(self) -> None:
+        for stop in self.on_stop:
+            stop()
+        if self.rt is not None:
+            for module in self.rt.modules.values():
+                module.destroy()
+
+    def _guarded(self, readable: Callable[[], None]) -> Callable[[], None]:
+        """A reader callback that survives a bug, and leaves the timers armed."""
+
+        def run() -> None:
+            try:
+                readable()
+            except Exception as err:
+                self.datapath.report(err, None)
+
+        return run
+
+    # -- timers ----------------------------------------------------------------------------------------------------------
+
+    def _earlier(self, at: float) -> None:
+        if self._wake is None or at < self._wake_at - 0.0005:
+            self._schedule(at)
+
+    def _schedule(self, at: float) -> None:
+        if self._wake is not None:
+            self._wake.cancel()
+        if self.loop is None:
+            return
+        self._wake_at = at
+        self._wake = self.loop.call_later(max(0.0, at - self.clock()), self._expire)
+
+    def _arm(self) -> None:
+        deadline = self.timers.next_deadline()
+        if deadline is not None and (self._wake is None or deadline < self._wake_at):
+            self._schedule(deadline)
+
+    def _expire(self) -> None:
+        self._wake = None
+        try:
+            self.timers.expire(self.clock())
+        except Exception as err:
+            self.datapath.report(err, None)
+        deadline = self.timers.next_deadline()
+        if deadline is not None:
+            self._schedule(deadline)
+
+    def every(self, seconds: float, function: Callable[[], None]) -> None:
+        """Run a function again and again, from one interval on."""
+
+        def tick(now: float) -> None:
+            self.timers.arm(now + seconds, tick)
+            function()
+
+        self.timers.arm(self.clock() + seconds, tick)
+
+    # -- events ----------------------------------------------------------------------------------------------------------
+
+    def fake_context(self, kind: Routes = Routes.EVENT) -> Ctx:
+        """A context over a made-up request, for event routes that no message causes."""
+        rt = self.rt
+        if rt is None:
+            raise ConfigError("no program is loaded")
+        listener = self.listeners[0] if self.listeners else Listener("udp", "127.0.0.1", 5060)
+        text = ("OPTIONS sip:you@kamailio.org SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1\r\nFrom: <sip:you@kamailio.org>;tag=123\r\n"
+                "To: <sip:you@kamailio.org>\r\nCall-ID: 123\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n")  # fmt: skip
+        ctx = Ctx(rt, parse_message(text), Flow(listener, "127.0.0.1", 5060), kind)
+        ctx.remember("faked", True)
+        return ctx
+
+    def run_event(self, name: str, ctx: Ctx | None = None) -> bool:
+        rt = self.rt
+        if rt is None or not rt.has_event(name):
+            return True
+        return rt.run_event(name, ctx if ctx is not None else self.fake_context())
+
+    def unfinished(self, t: Any, ctx: Ctx) -> None:
+        """A script ended with a transaction that it neither relayed, answered nor released: it waits, as in Kamailio."""
+        t.wait(self.clock())
+
+

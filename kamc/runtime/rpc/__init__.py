@@ -1,0 +1,1 @@
+"""RPC: one registry of commands that return plain data, several front ends that format it."""

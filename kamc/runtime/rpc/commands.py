@@ -1,0 +1,86 @@
+"""The registry of RPC commands and the ones of the core."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kamc.runtime.proc.worker import Worker
+
+
+class RpcFault(Exception):  # noqa: N818 - the field's word for it
+    """An answer that says no: Kamailio's code and text."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code, self.text = code, text
+
+
+class RpcRegistry:
+    """Name → function. A later registration (a newer generation) replaces an earlier one."""
+
+    def __init__(self) -> None:
+        self.commands: dict[str, tuple[Callable[..., Any], str]] = {}
+
+    def add(self, name: str, function: Callable[..., Any], doc: str = "") -> None:
+        self.commands[name] = (function, doc)
+
+    def call(self, name: str, params: list[Any]) -> Any:
+        """Run a command. Raises RpcFault."""
+        found = self.commands.get(name)
+        if found is None:
+            raise RpcFault(500, f"Method Not Found: {name}")
+        function = found[0]
+        try:
+            inspect.signature(function).bind(*params)
+        except TypeError:
+            raise RpcFault(400, "Invalid Parameters") from None
+        return function(*params)
+
+
+def add_core_commands(registry: RpcRegistry, worker: Worker) -> None:
+    """``core.*`` and ``system.*`` commands that do not depend on a module."""
+    started = time.time()
+
+    def uptime() -> dict[str, Any]:
+        now = time.time()
+        return {"now": time.ctime(now), "up_since": time.ctime(started), "uptime": int(now - started)}
+
+    def version() -> str:
+        return worker.rt.signature() if worker.rt is not None else "kamc"
+
+    def processes() -> list[dict[str, Any]]:
+        return [{"IDX": 0, "PID": os.getppid(), "DSC": "main process - supervisor"}, {"IDX": worker.log.rank, "PID": os.getpid(), "DSC": "worker"}]
+
+    def sockets() -> list[dict[str, Any]]:
+        return [{"PROTO": s.proto, "NAME": s.host, "ADDRLIST": {"ADDR": s.host}, "PORT": str(s.port), "MCAST": "no", "MHOMED": "no",
+                 **({"ADVERTISE": f"{s.advertise_host}:{s.via_port}"} if s.advertise_host else {})} for s in worker.listeners]  # fmt: skip
+
+    def help_(name: str) -> str:
+        found = registry.commands.get(name)
+        if found is None:
+            raise RpcFault(404, f"command {name} not found")
+        return found[1]
+
+    def generations() -> list[dict[str, Any]]:
+        rt = worker.rt
+        return [{"generation": rt.generation, "state": "active", "pins": rt.pins, "entry": rt.entry}] if rt is not None else []
+
+    registry.add("core.uptime", uptime, "Time since the server was started.")
+    registry.add("core.version", version, "The server's signature.")
+    registry.add("core.ps", lambda: [x for p in processes() for x in (p["PID"], p["DSC"])], "Process ids and what they do.")
+    registry.add("core.psx", processes, "Processes with index, pid and description.")
+    registry.add("core.pwd", os.getcwd, "Working directory.")
+    registry.add("core.arg", lambda: list(worker.argv), "Command line.")
+    registry.add("core.echo", lambda *a: list(a), "The parameters as given.")
+    registry.add("core.sockets_list", sockets, "Listening sockets.")
+    registry.add("core.aliases_list", lambda: {"myself_callbacks": "no", "count": len(worker.rt.aliases), "alias": [
+        {"proto": p or "*", "name": h, "port": port} for p, h, port in worker.rt.aliases]} if worker.rt else {}, "Aliases of this host.")  # fmt: skip
+    registry.add("core.flags", lambda: {}, "Flags.")
+    registry.add("system.listMethods", lambda: sorted(registry.commands), "Names of all commands.")
+    registry.add("system.methodHelp", help_, "What a command does.")
+    registry.add("kamc.generations", generations, "Generations of the configuration and what still runs on them.")

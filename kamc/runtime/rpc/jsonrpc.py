@@ -1,0 +1,44 @@
+"""JSON-RPC 2.0 over text: request in, response out. Front ends (datagram socket, FIFO, HTTP) carry the text."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from kamc.runtime.rpc.commands import RpcFault, RpcRegistry
+
+
+def handle(registry: RpcRegistry, text: str, *, pretty: bool = False, log: Any = None) -> tuple[str | None, int]:
+    """Answer one request. Returns the response text (None for a notification or what cannot be read) and the HTTP-like status."""
+    try:
+        request = json.loads(text)
+    except ValueError:
+        return _dump(_error(None, -32700, "Parse error"), pretty), 400
+    if not isinstance(request, dict) or not isinstance(request.get("method"), str):
+        return _dump(_error(request.get("id") if isinstance(request, dict) else None, -32600, "Invalid Request"), pretty), 400
+    ident = request.get("id")
+    params = request.get("params", [])
+    if isinstance(params, dict):
+        params = list(params.values())
+    if not isinstance(params, list):
+        return _dump(_error(ident, -32602, "Invalid params"), pretty), 400
+    try:
+        result = registry.call(request["method"], params)
+        response, status = {"jsonrpc": "2.0", "result": result, "id": ident}, 200
+    except RpcFault as fault:
+        response, status = _error(ident, fault.code, fault.text), fault.code
+    except Exception as err:  # a command's bug must not end the worker
+        if log is not None:
+            log.error("RPC %s failed: %r", request["method"], err)
+        response, status = _error(ident, 500, "Internal Server Error"), 500
+    if "id" not in request:
+        return None, status
+    return _dump(response, pretty), status
+
+
+def _error(ident: Any, code: int, text: str) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "error": {"code": code, "message": text}, "id": ident}
+
+
+def _dump(data: dict[str, Any], pretty: bool) -> str:
+    return json.dumps(data, indent=2 if pretty else None) + ("\n" if pretty else "")

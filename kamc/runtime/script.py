@@ -1,0 +1,64 @@
+"""The names that generated code uses besides modules, constants and ``ctx``."""
+
+from __future__ import annotations
+
+from kamc.declare.regex import RegexError, compile_regex
+from kamc.declare.routes import Drop, Exit
+from kamc.declare.values import (
+    EvalError,
+    Value,
+    add,
+    band,
+    bor,
+    bxor,
+    div,
+    eq,
+    invert,
+    mod,
+    mul,
+    ne,
+    negate,
+    nonzero,
+    parse_int,
+    shl,
+    shown,
+    shr,
+    sub,
+    to_int,
+    to_str,
+    truth,
+)
+
+
+def match(text: str, pattern: str) -> bool:
+    """``=~`` with a computed pattern; a bad one fails the expression. Case is ignored."""
+    try:
+        return bool(compile_regex(pattern, True).test(text))
+    except RegexError as err:
+        raise EvalError(f"bad regular expression {pattern!r}: {err}") from None
+
+
+def zero(value: Value) -> int | str:
+    """What ``$var`` stores: undefined becomes 0."""
+    return 0 if value is None else value
+
+
+def selected(value: Value) -> int | str:
+    """The result of ``selval``: undefined becomes the empty text."""
+    return "" if value is None else value
+
+
+def int_arg(value: Value) -> int:
+    """A number argument of a module function. A text that is no number fails the call."""
+    if value.__class__ is int:
+        return value  # type: ignore[return-value]
+    if isinstance(value, str) and not value.strip():
+        raise EvalError("empty text where a number is needed")
+    return to_int(value.strip() if isinstance(value, str) else value)
+
+
+HELPERS = {
+    f.__name__: f
+    for f in (add, band, bor, bxor, div, eq, invert, mod, mul, ne, negate, nonzero, shl, shown, shr, sub, to_int, to_str, truth, match, zero, selected,
+              int_arg, parse_int, Exit, Drop, EvalError)
+}  # fmt: skip

@@ -1,0 +1,232 @@
+"""A received SIP message: the text as it came, and an index of its header lines made in one pass.
+
+Bodies of headers are parsed when somebody asks. The message never changes; a script's changes are edits (:mod:`.edits`) that are applied
+when something is built from it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from kamc.errors import SipError
+from kamc.runtime.sip.addr import NameAddr, parse_addr
+from kamc.runtime.sip.headers import KEYS
+from kamc.runtime.sip.via import Via, parse_via, split_vias
+
+#: a header line: (key, name as written, value, offset of the line, offset after its line end)
+Header = tuple[str, str, str, int, int]
+
+_LINE: Final = re.compile(r"[^\n]*(?:\n[ \t][^\n]*)*\n?")
+_STATUS: Final = re.compile(r"(?:SIP/2\.0|HTTP/1\.[01])[ \t]+([0-9]{3})(?:[ \t]([^\r\n]*))?\Z", re.I)
+_REQUEST: Final = re.compile(r"([A-Za-z0-9_.!%*+`'~-]+) +([^ \t]+) +(SIP/2\.0|HTTP/1\.[01]) *\Z", re.I)
+_CSEQ: Final = re.compile(r"[ \t\r\n]*([0-9]{1,10})[ \t\r\n]+([A-Za-z0-9_.!%*+`'~-]+)[ \t\r\n]*\Z")
+
+
+class SipMessage:
+    """See the module. ``status`` is 0 for requests, ``method`` of a reply is the one of its CSeq."""
+
+    __slots__ = ("_addrs", "_cseq", "_method", "_vias", "body_start", "first", "first_line_end", "headers", "is_request", "reason", "status", "text",
+                 "uri", "version")  # fmt: skip
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._vias: list[Via] | None = None
+        self._cseq: tuple[int, str] | None = None
+        self._addrs: dict[str, NameAddr | None] = {}
+        self._parse_lines(text)
+
+    # -- the one pass ----------------------------------------------------------------------------------------------------
+
+    def _parse_lines(self, text: str) -> None:
+        end = text.find("\r\n\r\n")
+        head = text[: end + 2] if end >= 0 else ""
+        if end < 0 or "\r\n " in head or "\r\n\t" in head or head.count("\n") != head.count("\r\n") or text[:2] == "\r\n":
+            self._parse_slowly(text)
+            return
+        lines = head.split("\r\n")
+        first_line = lines[0]
+        self._parse_first_line(first_line)
+        at = self.first_line_end = len(first_line) + 2
+        self.body_start = end + 4
+        headers: list[Header] = []
+        first: dict[str, Header] = {}
+        keys = KEYS
+        for line in lines[1:-1]:
+            name, colon, value = line.partition(":")
+            key = keys[name]
+            if not colon or not key:
+                raise SipError("Bad header field")
+            stop = at + len(line) + 2
+            header = (key, name, value.lstrip(" \t"), at, stop)
+            headers.append(header)
+            if key not in first:
+                first[key] = header
+            at = stop
+        self.headers = headers
+        self.first = first
+
+    def _parse_slowly(self, text: str) -> None:
+        """Folded lines, bare line feeds, blank lines before the message, a head without an end."""
+        at = 0
+        while text.startswith(("\r", "\n"), at):
+            at += 1
+        match = re.compile(r"[^\n]*\n?").match(text, at)
+        line = match.group() if match else ""
+        self._parse_first_line(line.rstrip("\r\n"))
+        at += len(line)
+        self.first_line_end = at
+        self.headers = []
+        self.first = {}
+        while True:
+            if at >= len(text):
+                raise SipError("Header section without an end")
+            if text.startswith("\r\n", at):
+                at += 2
+                break
+            if text[at] == "\n":
+                at += 1
+                break
+            found = _LINE.match(text, at)
+            raw = found.group() if found else ""
+            if not raw.endswith("\n"):
+                raise SipError("Header line without an end")
+            name, colon, value = raw.partition(":")
+            key = KEYS[name]
+            if not colon or not key:
+                raise SipError("Bad header field")
+            header = (key, name, value.rstrip("\r\n").lstrip(" \t\r\n"), at, at + len(raw))
+            self.headers.append(header)
+            self.first.setdefault(key, header)
+            at += len(raw)
+        self.body_start = at
+
+    def _parse_first_line(self, line: str) -> None:
+        parts = line.split(" ")
+        if len(parts) == 3 and parts[2] == "SIP/2.0" and parts[0].isalpha() and parts[1]:
+            self.is_request, self.status, self.reason = True, 0, ""
+            self._method, self.uri, self.version = parts
+            return
+        match = _STATUS.match(line)
+        if match is not None:
+            self.is_request, self.status, self.reason = False, int(match.group(1)), match.group(2) or ""
+            self._method, self.uri, self.version = "", "", line.split()[0]
+            return
+        match = _REQUEST.match(line)
+        if match is None:
+            raise SipError("Bad first line")
+        self.is_request, self.status, self.reason = True, 0, ""
+        self._method, self.uri, self.version = match.group(1), match.group(2), match.group(3)
+
+    # -- accessors -------------------------------------------------------------------------------------------------------
+
+    @property
+    def method(self) -> str:
+        return self._method or self.cseq[1]
+
+    @property
+    def body(self) -> str:
+        return self.text[self.body_start :]
+
+    def value(self, key: str) -> str | None:
+        """Value of the first header with that key."""
+        header = self.first.get(key)
+        return header[2] if header is not None else None
+
+    def all(self, key: str) -> list[Header]:
+        """All header lines with that key, in order."""
+        if key not in self.first:
+            return []
+        return [h for h in self.headers if h[0] == key]
+
+    @property
+    def call_id(self) -> str:
+        header = self.first.get("call-id")
+        return header[2].strip() if header is not None else ""
+
+    @property
+    def cseq(self) -> tuple[int, str]:
+        """Number and method; (-1, "") when there is none or it is bad."""
+        found = self._cseq
+        if found is None:
+            header = self.first.get("cseq")
+            number, _, method = header[2].partition(" ") if header is not None else ("", "", "")
+            if number.isdecimal() and method.isalpha() and len(number) < 11:
+                found = int(number), method
+            else:
+                match = _CSEQ.match(header[2]) if header is not None else None
+                found = (int(match.group(1)), match.group(2)) if match is not None else (-1, "")
+            self._cseq = found
+        return found
+
+    @property
+    def vias(self) -> list[Via]:
+        """All Via values. Raises SipError when one is bad."""
+        found = self._vias
+        if found is None:
+            found = []
+            for header in self.all("via"):
+                for text in split_vias(header[2]):
+                    via = parse_via(text)
+                    if via is None:
+                        raise SipError("Bad Via")
+                    found.append(via)
+            self._vias = found
+        return found
+
+    @property
+    def via1(self) -> Via:
+        """The topmost Via. Raises SipError when there is none."""
+        found = self._vias
+        if found is None:
+            header = self.first.get("via")
+            if header is None:
+                raise SipError("No Via")
+            value = header[2]
+            via = parse_via(split_vias(value)[0] if "," in value else value)
+            if via is None:
+                raise SipError("Bad Via")
+            return via
+        if not found:
+            raise SipError("No Via")
+        return found[0]
+
+    def address(self, key: str) -> NameAddr | None:
+        """The first value of an address header (From, To, Contact, ...), or None when absent or bad."""
+        cache = self._addrs
+        if key in cache:
+            return cache[key]
+        header = self.first.get(key)
+        found = parse_addr(header[2]) if header is not None else None
+        cache[key] = found
+        return found
+
+    @property
+    def from_(self) -> NameAddr | None:
+        return self.address("from")
+
+    @property
+    def to(self) -> NameAddr | None:
+        return self.address("to")
+
+    @property
+    def to_tag(self) -> str:
+        to = self.address("to")
+        return (to.tag or "") if to is not None else ""
+
+    @property
+    def from_tag(self) -> str:
+        found = self.address("from")
+        return (found.tag or "") if found is not None else ""
+
+    @property
+    def content_length(self) -> int | None:
+        """The declared length; None when absent or no number."""
+        value = self.value("content-length")
+        value = value.strip() if value is not None else None
+        return int(value) if value is not None and value.isdecimal() and len(value) < 10 else None
+
+
+def parse_message(text: str) -> SipMessage:
+    """Parse a message. Raises SipError for what cannot be a SIP message."""
+    return SipMessage(text)

@@ -1,0 +1,422 @@
+"""Matching, creating and driving transactions. The host (the datapath, or a test) supplies time, sending and route execution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from kamc.declare.routes import Routes
+from kamc.errors import SipError
+from kamc.runtime.context import Branch as Target
+from kamc.runtime.context import Ctx
+from kamc.runtime.net.endpoint import Dest, Flow
+from kamc.runtime.sip.build import build_request
+from kamc.runtime.sip.message import SipMessage
+from kamc.runtime.tm.timers import TimerTable
+from kamc.runtime.tm.transaction import ClientBranch, Transaction
+
+COOKIE = "z9hG4bK"
+#: Kamailio's error numbers, as t_relay and t_newtran return them
+E_BAD_URI, E_SEND, E_NO_DEST = -7, -6, -1
+
+
+@dataclass(slots=True)
+class TmParams:
+    """Settings of the engine; names and defaults are those of the tm module, times in milliseconds."""
+
+    fr_timer: int = 30000
+    fr_inv_timer: int = 120000
+    wt_timer: int = 5000
+    delete_timer: int = 200
+    retr_timer1: int = 500
+    retr_timer2: int = 4000
+    max_inv_lifetime: int = 180000
+    max_noninv_lifetime: int = 32000
+    auto_inv_100: int = 1
+    auto_inv_100_reason: str = "trying -- your call is important to us"
+    unmatched_cancel: int = 0
+    cancel_b_method: int = 1
+    restart_fr_on_each_reply: int = 1
+    aggregate_challenges: int = 1
+    remap_503_500: int = 1
+    failure_reply_mode: int = 3
+    faked_reply_prio: int = 2000
+    disable_6xx_block: int = 0
+    ruri_matching: int = 1
+    via1_matching: int = 1
+    pass_provisional_replies: int = 0
+    ac_extra_hdrs: str = ""
+    rich_redirect: int = 0
+
+
+class TmHost(Protocol):
+    """What the engine needs from outside."""
+
+    def now(self) -> float: ...
+
+    def send(self, dest: Dest, text: str, *, reply_ctx: Ctx | None = None) -> bool: ...
+
+    def reply_dest(self, ctx: Ctx) -> Dest: ...
+
+    def resolve(self, ctx: Ctx, uri: str) -> list[Dest]: ...
+
+    def via_header(self, ctx: Ctx, dest: Dest, branch: str) -> str: ...
+
+    def source_edit(self, ctx: Ctx) -> list[tuple[int, int, str]]: ...
+
+    def local_reply_text(self, ctx: Ctx, code: int, reason: str, to_tag: str) -> str: ...
+
+    def forward_reply(self, ctx: Ctx) -> bool: ...
+
+    def forward_stateless(self, ctx: Ctx, dest: Dest | None = None) -> bool: ...
+
+    def run(self, function: Callable[[Ctx], Any], ctx: Ctx) -> bool: ...
+
+    def onsend(self, ctx: Ctx, dest: Dest, text: str) -> bool: ...
+
+    def random_id(self) -> int: ...
+
+
+REASONS = {
+    100: "Trying", 180: "Ringing", 181: "Call Is Being Forwarded", 183: "Session Progress", 200: "OK", 202: "Accepted", 300: "Multiple Choices",
+    301: "Moved Permanently", 302: "Moved Temporarily", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found",
+    405: "Method Not Allowed", 407: "Proxy Authentication Required", 408: "Request Timeout", 410: "Gone", 420: "Bad Extension", 476: "Unresolvable destination",
+    477: "Send failed", 478: "Unresolvable destination", 479: "Regretfully, we were not able to process the URI", 480: "Temporarily Unavailable",
+    481: "Call/Transaction Does Not Exist", 482: "Loop Detected", 483: "Too Many Hops", 484: "Address Incomplete", 486: "Busy Here", 487: "Request Terminated",
+    488: "Not Acceptable Here", 500: "Server Internal Error", 501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable", 504: "Server Time-out",
+    505: "Version Not Supported", 513: "Message Too Large", 600: "Busy Everywhere", 603: "Decline", 604: "Does Not Exist Anywhere", 606: "Not Acceptable",
+}  # fmt: skip
+
+
+class TmEngine:
+    """All transactions of one worker."""
+
+    def __init__(self, host: TmHost, timers: TimerTable, branch_prefix: str = "") -> None:
+        self.host, self.timers = host, timers
+        self.params = TmParams()
+        #: written into our branches: who owns what comes back (generation and worker)
+        self.branch_prefix = COOKIE + branch_prefix
+        self._by_key: dict[tuple[Any, ...], Transaction] = {}
+        self._by_tid: dict[str, Transaction] = {}
+        self._serial = host.random_id() & 0xFFFF
+        self.stats: dict[str, int] = dict.fromkeys(
+            ("current", "waiting", "total", "local", "rpl_received", "rpl_generated", "rpl_sent", "6xx", "5xx", "4xx", "3xx", "2xx", "created", "freed", "delayed_free"), 0
+        )  # fmt: skip
+        #: called as (event, transaction, ctx or reply) by modules that watch transactions (acc, dialog, uac)
+        self.watchers: list[Callable[[str, Transaction, Any], None]] = []
+        self.on_branch_failure: Callable[[Transaction, ClientBranch, int, float], bool] | None = None
+
+    def notify(self, event: str, t: Transaction, what: Any = None) -> None:
+        for watcher in self.watchers:
+            watcher(event, t, what)
+
+    # -- matching --------------------------------------------------------------------------------------------------------
+
+    def keys_of(self, msg: SipMessage, method: str | None = None) -> tuple[Any, ...]:
+        """What identifies a request's transaction (RFC 3261 section 17.2.3; without the cookie the RFC 2543 rules)."""
+        via = msg.via1
+        name = method or msg.method
+        name = "INVITE" if name == "ACK" else name
+        branch = via.branch
+        if branch.startswith(COOKIE) and len(branch) > len(COOKIE):
+            return (branch, via.host, via.port, name)
+        return ("2543", msg.call_id, msg.cseq[0], msg.from_tag, via.host, via.port, via.branch, msg.uri if name != "INVITE" or msg.method != "ACK" else msg.uri, name)
+
+    def find(self, msg: SipMessage, method: str | None = None) -> Transaction | None:
+        return self._by_key.get(self.keys_of(msg, method))
+
+    def lookup(self, ctx: Ctx) -> Transaction | None:
+        """The transaction of the request in hand; remembered in the context."""
+        if ctx.t is not None:
+            found: Transaction = ctx.t
+            return found
+        t = self.find(ctx.msg)
+        if t is not None:
+            self.attach(ctx, t)
+        return t
+
+    def lookup_cancelled(self, ctx: Ctx) -> Transaction | None:
+        """The INVITE transaction that a CANCEL means."""
+        return self.find(ctx.msg, "INVITE")
+
+    def attach(self, ctx: Ctx, t: Transaction) -> None:
+        ctx.t = t
+        if ctx.msg is not t.msg:
+            ctx.remember("retransmission", True)
+
+    def find_id(self, hash_index: int, label: int) -> Transaction | None:
+        return self._by_tid.get(f"{self.branch_prefix}{hash_index:x}.{label:x}")
+
+    def by_callid(self, call_id: str, cseq: str, method: str = "INVITE") -> Transaction | None:
+        for t in self._by_tid.values():
+            if t.method == method and t.msg.call_id == call_id and str(t.msg.cseq[0]) == cseq:
+                return t
+        return None
+
+    def transactions(self) -> list[Transaction]:
+        return list(self._by_tid.values())
+
+    # -- creating --------------------------------------------------------------------------------------------------------
+
+    def new(self, ctx: Ctx) -> Transaction:
+        """Create the transaction of a request. Raises SipError when the request cannot have one."""
+        msg = ctx.msg
+        if msg.from_ is None or msg.to is None or not msg.call_id or msg.cseq[0] < 0:
+            raise SipError("From, To, Call-ID or CSeq missing or bad")
+        keys = self.keys_of(msg)
+        self._serial += 1
+        t = Transaction(self, ctx, keys, (hash((msg.call_id, msg.cseq[0])) & 0xFFFF, (self.host.random_id() << 16 ^ self._serial) & 0x7FFFFFFF))
+        self._by_key[keys] = t
+        self._by_tid[t.tid] = t
+        ctx.t = t
+        if ctx.hooks:
+            t.adopt_hooks(ctx)
+        self.stats["current"] += 1
+        self.stats["total"] += 1
+        self.stats["created"] += 1
+        if self.watchers:
+            self.notify("created", t, ctx)
+        return t
+
+    def new_local(self, ctx: Ctx) -> Transaction:
+        """A transaction for a request that we make ourselves."""
+        self._serial += 1
+        ident = (self.host.random_id() & 0xFFFF, (self.host.random_id() << 16 ^ self._serial) & 0x7FFFFFFF)
+        t = Transaction(self, ctx, ("local", ident), ident)
+        t.local = True
+        self._by_key[t.keys] = t
+        self._by_tid[t.tid] = t
+        self.stats["current"] += 1
+        self.stats["total"] += 1
+        self.stats["local"] += 1
+        return t
+
+    def forget(self, t: Transaction) -> None:
+        if self._by_key.get(t.keys) is t:
+            del self._by_key[t.keys]
+        self._by_tid.pop(t.tid, None)
+        self.stats["current"] -= 1
+        self.stats["freed"] += 1
+        if self.watchers:
+            self.notify("deleted", t)
+
+    # -- replying --------------------------------------------------------------------------------------------------------
+
+    def to_tag(self, ctx: Ctx) -> str:
+        return str(ctx.rt.totag(ctx.msg))
+
+    @staticmethod
+    def reason_of(code: int, msg: SipMessage | None) -> str:
+        return REASONS.get(code) or (msg.reason if msg is not None else "") or "Unknown"
+
+    def reply(self, t: Transaction, code: int, reason: str, *, now: float | None = None, ctx: Ctx | None = None) -> bool:
+        """Answer a transaction ourselves. A final reply cancels branches that are still open. False after a final reply."""
+        if t.status >= 200:
+            return False
+        now = self.host.now() if now is None else now
+        source = ctx if ctx is not None else t.request_ctx
+        if not t.to_tag and code > 100:
+            t.to_tag = self.to_tag(t.request_ctx)
+        base = t.request_ctx
+        if source is not base:
+            base.reply_headers, base.reply_body = source.reply_headers, source.reply_body
+        text = self.host.local_reply_text(base, code, reason, t.to_tag if code > 100 else "")
+        base.reply_headers = base.reply_body = None
+        self.stats["rpl_generated"] += 1
+        self.count_reply(code, local=True)
+        if code >= 200:
+            t.cancel_branches(now)
+            if self.watchers:
+                self.notify("replied", t, (code, reason, None))
+        t.send_upstream(code, text, now)
+        return True
+
+    def count_reply(self, code: int, *, local: bool) -> None:
+        self.stats["rpl_sent"] += 1
+        if code >= 200:
+            self.stats[f"{min(code // 100, 6)}xx"] += 1
+
+    def local_reply(self, t: Transaction, code: int, msg: SipMessage | None) -> None:
+        callback = t.extra.get("callback")
+        if callback is not None:
+            callback(t, code, msg)
+
+    # -- relaying --------------------------------------------------------------------------------------------------------
+
+    def relay_branches(self, t: Transaction, ctx: Ctx, override: str | None = None, *, replicate: bool = False) -> int:
+        """Fork to the current destination set. Returns 1, or a negative error when no branch could be sent."""
+        now = self.host.now()
+        targets: list[Target] = []
+        if not ctx.ruri_used:
+            targets.append(Target(ctx.ruri, ctx.du, ctx.path, ctx.q, ctx.send_socket, ctx.bflags, ctx.instance, ctx.ruid, ctx.location_ua))
+        targets += ctx.branches
+        ctx.branches = []
+        ctx.ruri_used = True
+        if t.canceled:
+            return E_NO_DEST
+        t.flags, t.xflags = ctx.flags, ctx.xflags
+        t.edits = ctx.edits if ctx.kind is Routes.REQUEST else t.edits
+        started = 0
+        error = E_NO_DEST
+        new: list[ClientBranch] = []
+        for target in targets:
+            branch, problem = self._make_branch(t, ctx, target, override)
+            if branch is None:
+                error = problem or error
+                continue
+            new.append(branch)
+        for branch in new:
+            t.start_branch(branch, now)
+            started += 1
+        if t.life_timer is None and started and t.max_life:
+            t.life_timer = self.timers.arm(now + t.max_life, lambda at, t=t: self._too_old(t, at))  # type: ignore[misc]
+        return 1 if started else error
+
+    def _make_branch(self, t: Transaction, ctx: Ctx, target: Target, override: str | None) -> tuple[ClientBranch | None, int]:
+        """Run branch_route for one destination and build its request."""
+        index = len(t.branches)
+        name = t.hooks.get("branch")
+        work = ctx
+        if name or target.uri != ctx.ruri or target.du_differs(ctx):
+            work = ctx.copy_for(Routes.BRANCH)
+            work.ruri, work.du, work.path, work.send_socket = target.uri, target.dst_uri, target.path, target.send_socket
+            work.bflags, work.instance, work.ruid, work.location_ua, work.q = target.flags, target.instance, target.ruid, target.user_agent, target.q
+        hooks: dict[str, str] = {}
+        if name:
+            function = t.rt.route_function("branch", name)
+            if function is not None:
+                work.branch_index = index
+                work.t = t
+                work.hooks = None
+                t.lend(work, index)
+                if not self.host.run(function, work):
+                    return None, E_NO_DEST
+                t.flags = work.flags
+                hooks = work.hooks or {}
+                target.uri, target.dst_uri, target.flags = work.ruri, work.du, work.bflags
+        dests = self.host.resolve(work, override or work.du or _first_route(work) or work.ruri)
+        if not dests:
+            return None, E_BAD_URI
+        branch = ClientBranch(t, index, work.ruri, target, dests)
+        branch.hooks = hooks
+        branch.flags = work.bflags
+        via = self.host.via_header(work, branch.dest, f"{t.tid}.{index}")
+        edits = _with_path(work) + self.host.source_edit(work)
+        branch.request = build_request(work.msg, edits, work.ruri, via, need_length=branch.dest.proto != "udp")
+        if not self.host.onsend(work, branch.dest, branch.request):
+            return None, E_NO_DEST
+        t.branches.append(branch)
+        if self.watchers:
+            self.notify("relayed", t, branch)
+        return branch, 0
+
+    def _too_old(self, t: Transaction, now: float) -> None:
+        """max_inv_lifetime / max_noninv_lifetime: whatever still waits is over."""
+        if t.status >= 200:
+            return
+        for branch in t.live:
+            if branch.client.waiting:
+                branch.client.stop_timers()
+                branch.timed_out(now)
+
+    # -- replies ---------------------------------------------------------------------------------------------------------
+
+    def match_reply(self, msg: SipMessage) -> tuple[Transaction, ClientBranch] | None:
+        """The branch that a reply belongs to, by our branch id."""
+        try:
+            ident = msg.via1.branch
+        except SipError:
+            return None
+        tid, _, number = ident.rpartition(".")
+        t = self._by_tid.get(tid)
+        if t is None or not number.isdecimal():
+            return None
+        index = int(number)
+        if index >= len(t.branches):
+            return None
+        method = msg.cseq[1]
+        if method != t.method and not (method == "CANCEL" and t.is_invite):
+            return None
+        return t, t.branches[index]
+
+    def receive_reply(self, t: Transaction, branch: ClientBranch, ctx: Ctx, flow: Flow) -> None:
+        """A matched reply, after the core reply route."""
+        msg = ctx.msg
+        now = self.host.now()
+        self.stats["rpl_received"] += 1
+        if msg.cseq[1] == "CANCEL":
+            if msg.status >= 200:
+                branch.cancel_answered()
+            return
+        if self.watchers and not t.local:
+            self.notify("reply-in", t, (branch, msg))
+        t.receive(branch, msg, flow, ctx, now)
+
+    def rank(self, code: int, faked: bool) -> int:
+        """How good a negative final reply is; lower is better. 6xx, then by class; challenges and their kin first in 4xx, 503 last."""
+        prio = _rank(code)
+        return prio + self.params.faked_reply_prio if faked else prio
+
+    def branch_failure(self, t: Transaction, branch: ClientBranch, code: int, now: float) -> bool:
+        """Branch failure event route; True when it started something new and the rest has to wait."""
+        name = branch.hooks.pop("branch_failure", None) or t.hooks.get("branch_failure")
+        if not name or t.canceled:
+            return False
+        function = t.rt.route_function("event", f"tm:branch-failure:{name}")
+        if function is None:
+            return False
+        ctx = t.failure_ctx(branch, Routes.BRANCH_FAILURE)
+        ctx.ruri = branch.uri
+        before = len(t.branches)
+        self.host.run(function, ctx)
+        t.take_back(ctx)
+        return len(t.branches) > before
+
+    # -- CANCEL ----------------------------------------------------------------------------------------------------------
+
+    def cancel(self, ctx: Ctx, invite: Transaction) -> None:
+        """A CANCEL for a transaction of ours (RFC 3261 section 16.10): branches are cancelled, the CANCEL is answered 200."""
+        now = self.host.now()
+        known = self.find(ctx.msg)
+        if known is not None:
+            known.server.repeated()
+            ctx.t = known
+            return
+        t = self.new(ctx)
+        extra = "".join(ctx.msg.text[h[3] : h[4]] for h in ctx.msg.all("reason"))
+        invite.canceled = True
+        waiting = [b for b in invite.live if b.client.waiting]
+        if invite.status < 200 and not waiting and not invite.branches:
+            self.reply(invite, 487, "Request canceled", now=now)
+        invite.cancel_branches(now, extra)
+        if not t.to_tag:
+            t.to_tag = invite.to_tag or self.to_tag(invite.request_ctx)
+        self.reply(t, 200, "canceling", now=now)
+
+
+def _first_route(ctx: Ctx) -> str | None:
+    """With Route headers left and nothing else said, the topmost Route is the next hop (RFC 3261 section 16.6 step 6)."""
+    return ctx.rt.next_route(ctx) if "route" in ctx.msg.first else None
+
+
+def _with_path(ctx: Ctx) -> list[tuple[int, int, str]]:
+    """A Path of the destination becomes Route headers."""
+    if not ctx.path:
+        return ctx.edits
+    header = ctx.msg.first.get("route") or ctx.msg.first.get("via")
+    at = header[3] if header is not None else ctx.msg.first_line_end
+    return [*ctx.edits, (at, at, f"Route: {ctx.path}\r\n")]
+
+
+_PREFERRED = {401: 0, 407: 0, 415: 1, 420: 1, 484: 1}
+
+
+def _rank(code: int) -> int:
+    if code >= 600:
+        return code - 600
+    if code < 400:
+        return 1000 + code
+    if code < 500:
+        return 2000 + (_PREFERRED[code] if code in _PREFERRED else 100 + code - 400)
+    return 4000 + (900 if code == 503 else code - 500)

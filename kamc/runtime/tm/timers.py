@@ -1,0 +1,73 @@
+"""Timers as a heap with lazy deletion: one wake-up for the loop, whatever the number of transactions. Times are seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heappop, heappush
+from itertools import count
+
+
+class Timer:
+    """A handle. ``callback`` is None once it has fired or was disarmed."""
+
+    __slots__ = ("at", "callback")
+
+    def __init__(self, at: float, callback: Callable[[float], None]) -> None:
+        self.at = at
+        self.callback: Callable[[float], None] | None = callback
+
+
+class TimerTable:
+    """``arm`` gives a handle, ``expire`` runs what is due. Disarmed timers are dropped when they come up."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Timer]] = []
+        self._serial = count()
+        self._dead = 0
+        #: told when a new timer is the earliest one
+        self.on_earlier: Callable[[float], None] | None = None
+
+    def arm(self, at: float, callback: Callable[[float], None]) -> Timer:
+        timer = Timer(at, callback)
+        heap = self._heap
+        if self.on_earlier is not None and (not heap or at < heap[0][0]):
+            self.on_earlier(at)
+        heappush(heap, (at, next(self._serial), timer))
+        return timer
+
+    def disarm(self, timer: Timer | None) -> None:
+        if timer is not None and timer.callback is not None:
+            timer.callback = None
+            self._dead += 1
+            if self._dead > 1000 and self._dead * 2 > len(self._heap):
+                self._sweep()
+
+    def _sweep(self) -> None:
+        self._heap = [entry for entry in self._heap if entry[2].callback is not None]
+        self._heap.sort()
+        self._dead = 0
+
+    def next_deadline(self) -> float | None:
+        heap = self._heap
+        while heap and heap[0][2].callback is None:
+            heappop(heap)
+            self._dead -= 1
+        return heap[0][0] if heap else None
+
+    def expire(self, now: float) -> int:
+        """Run every timer that is due. Returns how many ran."""
+        ran = 0
+        heap = self._heap
+        while heap and heap[0][0] <= now:
+            timer = heappop(heap)[2]
+            callback, timer.callback = timer.callback, None
+            if callback is None:
+                self._dead -= 1
+                continue
+            ran += 1
+            callback(now)
+            heap = self._heap
+        return ran
+
+    def __len__(self) -> int:
+        return len(self._heap) - self._dead
