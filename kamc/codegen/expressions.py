@@ -391,7 +391,7 @@ class ExpressionCompiler:
                     return name(self.constants.hoist("subst", payload, f"rt.subst({payload!r})"))
                 return const(payload)
             case "regex":
-                return name(self.constants.hoist("regex", payload, f"rt.regex({payload!r})"))
+                return name(self.constants.hoist("regex", payload, f"rt.regex({payload!r}, True, True)"))
             case "pv":
                 return name(self.constants.hoist("var", payload.text, f"rt.pv_arg({payload.text!r})"))
             case "route":

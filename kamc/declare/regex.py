@@ -56,7 +56,7 @@ class PosixRegex:
             text = ctypes.create_string_buffer(256)
             lib.regerror(code, self._compiled, text, 256)
             raise RegexError(text.value.decode("latin-1"))
-        fast = None if newline else translate(pattern)
+        fast = translate(pattern, newline=newline)
         self._fast = re.compile(fast, re.ASCII | re.DOTALL | (re.IGNORECASE if icase else 0)) if fast is not None else None
         self.test: Callable[[str], object] = self._fast.search if self._fast is not None else self._slow_test
 
@@ -92,8 +92,12 @@ _CLASSES: Final = {
 _GNU: Final = {"w": r"\w", "W": r"\W", "s": r"\s", "S": r"\S", "b": r"\b", "B": r"\B", "<": r"\b(?=\w)", ">": r"\b(?<=\w)", "`": r"\A", "'": r"\Z"}
 
 
-def translate(pattern: str) -> str | None:
-    """The same question for Python's ``re``, or None where only libc can be trusted with it."""
+def translate(pattern: str, *, newline: bool = False) -> str | None:
+    """The same question for Python's ``re``, or None where only libc can be trusted with it.
+
+    ``newline`` is REG_NEWLINE: ``.`` and negated classes stop at line ends, ``^`` and ``$`` match there.
+    """
+    plain = {"^": "(?m:^)", "$": r"(?=\n|\Z)", ".": r"[^\n]"} if newline else {"^": r"\A", "$": r"\Z", ".": "."}
     out: list[str] = []
     groups: list[list[bool]] = []  # per open group: [holds a quantifier or alternative]
     at, unbounded = 0, 0
@@ -111,7 +115,7 @@ def translate(pattern: str) -> str | None:
             can_repeat = nxt not in "bB<>`'"
         elif c == "[":
             bracket = _BRACKET.match(pattern, at)
-            translated = _bracket(bracket) if bracket else None
+            translated = _bracket(bracket, newline) if bracket else None
             if bracket is None or translated is None:
                 return None
             out.append(translated)
@@ -161,14 +165,14 @@ def translate(pattern: str) -> str | None:
             at += 1
             can_repeat = False
         else:
-            out.append({"^": r"\A", "$": r"\Z", ".": "."}.get(c) or re.escape(c))
+            out.append(plain.get(c) or re.escape(c))
             at += 1
             can_repeat = c not in "^$"
         last_quantified, last_risky = quantified, risky
     return None if groups or unbounded > _MAX_UNBOUNDED else "".join(out)
 
 
-def _bracket(match: re.Match[str]) -> str | None:
+def _bracket(match: re.Match[str], newline: bool) -> str | None:
     negated, body = match.groups()
     out, at = "", 0
     while at < len(body):
@@ -185,4 +189,6 @@ def _bracket(match: re.Match[str]) -> str | None:
         c = body[at]
         out += "\\" + c if c in "\\[]^&~|" else c
         at += 1
+    if newline and negated:
+        out += "\\n"
     return f"[{negated}{out}]" if out else None

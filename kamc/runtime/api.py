@@ -123,16 +123,16 @@ class Runtime:
         return lambda ctx: text
 
     @staticmethod
-    def regex(pattern: str, icase: bool = False) -> PosixRegex:
+    def regex(pattern: str, icase: bool = False, newline: bool = False) -> PosixRegex:
         try:
-            return compile_regex(pattern, icase)
+            return compile_regex(pattern, icase, newline)
         except RegexError as err:
             raise ConfigError(f"bad regular expression {pattern!r}: {err}") from None
 
     @staticmethod
     def dynamic_regex(pattern: str) -> PosixRegex:
         try:
-            return compile_regex(pattern)
+            return compile_regex(pattern, True, True)
         except RegexError as err:
             raise EvalError(f"bad regular expression {pattern!r}: {err}") from None
 
@@ -178,7 +178,8 @@ class Runtime:
 
     def totag(self, msg: SipMessage) -> str:
         """The To tag for replies of our own: the same for repetitions of one request, different between requests."""
-        key = f"{self.worker.secret}{msg.first['via'][2] if 'via' in msg.first else ''}{msg.call_id}{msg.from_tag}"
+        via = msg.via1
+        key = f"{self.worker.secret}{via.branch or via.text}{msg.call_id}{msg.from_tag}"
         return f"{self.tag_prefix}.{hashlib.md5(key.encode('latin-1', 'replace'), usedforsecurity=False).hexdigest()[:8]}"
 
     def next_route(self, ctx: Ctx) -> str | None:

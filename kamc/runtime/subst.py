@@ -23,7 +23,7 @@ class Subst:
         if parts is None:
             raise ValueError(f"not a substitution: {text!r}")
         pattern, replacement, flags = parts
-        self.regex = compile_regex(pattern, "i" in flags.lower(), "s" not in flags.lower() and "m" in flags.lower())
+        self.regex = compile_regex(pattern, "i" in flags.lower(), "s" not in flags.lower())
         self.all = "g" in flags.lower()
         self.pieces: list[int | Callable[[Ctx], str]] = []
         at = 0

@@ -47,7 +47,7 @@ class Datapath:
         self._stats = worker.counters.values
         self._log_prefix: Callable[[Ctx], str] | None = None
         #: functions of modules that see every request before and after the script
-        self.pre_request: list[Callable[[Ctx], None]] = []
+        self.pre_request: list[Callable[[Ctx], bool]] = []
         self.post_script: list[Callable[[Ctx], None]] = []
         #: modules may change what goes out (topoh, siptrace): text in, text out
         self.outgoing_filters: list[Callable[[str, Dest], str | None]] = []
@@ -100,7 +100,8 @@ class Datapath:
             stats["core", "bad_URIs_rcvd"] = stats.get(("core", "bad_URIs_rcvd"), 0) + 1
         self.set_log_prefix(ctx)
         for hook in self.pre_request:
-            hook(ctx)
+            if not hook(ctx):
+                return
         function = ctx.rt.functions.get(("request", None))
         if function is not None:
             self.run_request(function, ctx)

@@ -53,7 +53,7 @@ def _transformed(rt: Runtime, get: Getter, step: Transformation) -> Getter:
     if found is None:
         raise ConfigError(f"unknown transformation {{{step.name}}}")
     function, decl = found
-    if decl.args and decl.args[0] == "Context":
+    if decl.args and decl.args[0] == "RawText":
         return _with_context(rt, get, function, step)
     fixed: list[Value] = []
     dynamic: list[Getter | None] = []

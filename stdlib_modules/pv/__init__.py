@@ -1,0 +1,50 @@
+"""Module pv: pseudo-variables, transformations, and functions on xavps. https://www.kamailio.org/docs/modules/stable/modules/pv.html"""
+
+from __future__ import annotations
+
+from kamc.declare import Module, modparam
+from kamc.declare.values import parse_int
+from stdlib_modules.pv.address import AddressVars
+from stdlib_modules.pv.avp import AvpVars
+from stdlib_modules.pv.functions import Functions
+from stdlib_modules.pv.message import MessageVars
+from stdlib_modules.pv.network import NetworkVars
+from stdlib_modules.pv.script import ScriptVars
+from stdlib_modules.pv.timevars import TimeVars
+from stdlib_modules.pv.tr_parts import PartTransformations
+from stdlib_modules.pv.tr_string import StringTransformations
+from stdlib_modules.pv.xavp import XavpVars
+
+
+class Pv(MessageVars, AddressVars, NetworkVars, ScriptVars, AvpVars, XavpVars, TimeVars, StringTransformations, PartTransformations, Functions, Module):
+    """The variables by area are mix-ins."""
+
+    name = "pv"
+    ignored_params = ("shv_hash_size",)
+
+    @staticmethod
+    def _setting(value: str) -> tuple[str, int | str]:
+        """``name=i:5`` or ``name=s:text``."""
+        name, eq, rest = value.partition("=")
+        kind, colon, body = rest.partition(":")
+        if not eq or not colon or kind not in ("i", "s"):
+            raise ValueError(f"{value!r} is not NAME=i:NUMBER or NAME=s:TEXT")
+        if kind == "i":
+            number = parse_int(body.strip())
+            if number is None:
+                raise ValueError(f"{body!r} is not a number")
+            return name.strip(), number
+        return name.strip(), body
+
+    @modparam("varset")
+    def set_var(self, value: str) -> None:
+        name, number = self._setting(value)
+        self.rt.vars[name] = number
+
+    @modparam("shvset")
+    def set_shv(self, value: str) -> None:
+        name, number = self._setting(value)
+        self.rt.worker.shared[name] = number
+
+
+module = Pv

@@ -1,0 +1,17 @@
+"""What the variable mix-ins share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+METHOD_IDS = {
+    "INVITE": 1, "CANCEL": 2, "ACK": 4, "BYE": 8, "INFO": 16, "REGISTER": 32, "SUBSCRIBE": 64, "NOTIFY": 128, "MESSAGE": 256, "OPTIONS": 512,
+    "PRACK": 1024, "UPDATE": 2048, "REFER": 4096, "PUBLISH": 8192, "KDMQ": 16384, "GET": 32768, "POST": 65536, "PUT": 131072, "DELETE": 262144,
+}  # fmt: skip
+OTHER_METHOD = 524288
+
+
+class Vars:
+    """Base of the mix-ins: the runtime arrives with the module."""
+
+    rt: Any

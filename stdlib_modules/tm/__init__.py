@@ -1,0 +1,109 @@
+"""Module tm: transactions for scripts. The engine (:mod:`kamc.runtime.tm`) knows RFC 3261; this module knows Kamailio's functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kamc.declare import Module, rpc
+from kamc.runtime.context import Ctx
+from kamc.runtime.tm.engine import TmParams
+from kamc.runtime.tm.transaction import Transaction
+from stdlib_modules.tm.contacts import ContactFunctions
+from stdlib_modules.tm.relay import RelayFunctions
+from stdlib_modules.tm.reply import ReplyFunctions
+from stdlib_modules.tm.settings import SettingFunctions
+from stdlib_modules.tm.uac import UacFunctions
+
+
+class Tm(RelayFunctions, ReplyFunctions, SettingFunctions, ContactFunctions, UacFunctions, Module):
+    name = "tm"
+    ignored_params = ("hash_size", "delete_timer", "noisy_ctimer", "unix_tx_timeout", "own_cancel", "tm_aggregate_challenges", "cancel_b_method",
+                      "reparse_on_dns_failover", "reparse_invite", "fr_timer_avp", "fr_inv_timer_avp", "contacts_avp", "contact_flows_avp", "e2e_cancel_reason",
+                      "local_cancel_reason", "local_ack_mode", "evlreq_mode", "event_callback", "relay_100", "headers_mode", "enable_uac_fr",
+                      "reply_to_via", "blst_503", "blst_503_def_timeout", "blst_503_min_timeout", "blst_503_max_timeout", "blst_methods_add",
+                      "blst_methods_lookup", "rich_redirect", "cancel_reason_avp", "xavp_contact", "event_callback_lres_sent")  # fmt: skip
+
+    class Params:
+        fr_timer: int = 30000
+        fr_inv_timer: int = 120000
+        wt_timer: int = 5000
+        retr_timer1: int = 500
+        retr_timer2: int = 4000
+        max_inv_lifetime: int = 180000
+        max_noninv_lifetime: int = 32000
+        auto_inv_100: int = 1
+        auto_inv_100_reason: str = "trying -- your call is important to us"
+        unmatched_cancel: int = 0
+        ruri_matching: int = 1
+        via1_matching: int = 1
+        pass_provisional_replies: int = 0
+        default_code: int = 500
+        default_reason: str = "Server Internal Error"
+        disable_6xx_block: int = 0
+        failure_reply_mode: int = 3
+        faked_reply_prio: int = 2000
+        remap_503_500: int = 1
+        failure_exec_mode: int = 0
+        dns_reuse_rcv_socket: int = 0
+        restart_fr_on_each_reply: int = 1
+        aggregate_challenges: int = 1
+        ac_extra_hdrs: str = ""
+        local_ack_headers: str = ""
+        on_sl_reply: str = ""
+
+    def mod_init(self) -> None:
+        params = TmParams()
+        for name in TmParams.__dataclass_fields__:
+            if hasattr(self.p, name):
+                setattr(params, name, getattr(self.p, name))
+        self.rt.tm.params = params
+        self.rt.worker.unfinished = self.unfinished
+        for stat in ("current", "waiting", "total", "local", "rpl_received", "rpl_generated", "rpl_sent", "6xx", "5xx", "4xx", "3xx", "2xx"):
+            name = stat.replace("rpl_", "") + ("_replies" if stat.startswith("rpl_") else "_transactions")
+            self.rt.counters.register("tmx", name, lambda s=stat: self.rt.tm.stats[s])
+
+    # -- shared by the mix-ins -------------------------------------------------------------------------------------------
+
+    def current(self, ctx: Ctx) -> Transaction | None:
+        """The transaction that a run belongs to."""
+        return ctx.t if ctx.t is not None and not ctx.t.deleted else None
+
+    def unfinished(self, t: Transaction, ctx: Ctx) -> None:
+        """At the end of a script with a transaction that nobody answered: a delayed error goes out now, else it just waits."""
+        error = ctx.recall("delayed_error")
+        if error is not None:
+            self.rt.tm.reply(t, error[0], error[1])
+            return
+        t.wait(self.rt.now())
+
+    # -- RPC -------------------------------------------------------------------------------------------------------------
+
+    @rpc("tm.stats")
+    def rpc_stats(self) -> dict[str, Any]:
+        """Transaction statistics."""
+        s = self.rt.tm.stats
+        return {k: s[k] for k in ("current", "waiting", "total", "rpl_received", "rpl_generated", "rpl_sent", "6xx", "5xx", "4xx", "3xx", "2xx", "created",
+                                  "freed", "delayed_free")} | {"total_local": s["local"]}  # fmt: skip
+
+    @rpc("tm.hash_stats")
+    def rpc_hash_stats(self) -> dict[str, Any]:
+        """Transactions in the table."""
+        return {"count": len(self.rt.tm.transactions())}
+
+    @rpc("tm.list")
+    def rpc_list(self) -> list[dict[str, Any]]:
+        """Transactions."""
+        return [{"tindex": t.hash_index, "tlabel": t.label, "method": t.method, "from": t.msg.value("from"), "to": t.msg.value("to"),
+                 "callid": t.msg.call_id, "cseq": t.msg.cseq[0], "uas_request": "yes", "tflags": t.flags, "outgoings": len(t.branches),
+                 "lifetime": 0} for t in self.rt.tm.transactions()]  # fmt: skip
+
+    @rpc("tm.clean")
+    def rpc_clean(self) -> str:
+        """Delete transactions that are over."""
+        for t in self.rt.tm.transactions():
+            if t.status >= 200 and not any(b.client.waiting for b in t.branches):
+                t.delete()
+        return "ok"
+
+
+module = Tm

@@ -1,0 +1,77 @@
+"""Serial forking by q value: t_load_contacts, t_next_contacts; and appending to a transaction from elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kamc.declare import ANY, Routes, function
+from kamc.runtime.context import Branch, Ctx
+from kamc.runtime.tm.transaction import Transaction
+
+_RF = Routes.REQUEST | Routes.FAILURE
+
+
+class ContactFunctions:
+    """The loaded groups live in an avp, so that a failure route finds them."""
+
+    rt: Any
+
+    def current(self, ctx: Ctx) -> Transaction | None:
+        raise NotImplementedError
+
+    _KEY = "\0contacts"
+
+    @function(_RF)
+    def t_load_contacts(self, ctx: Ctx, mode: int = 0) -> int:
+        """Take the destination set away and keep it in groups of equal q, best first. Mode 1: each on its own."""
+        targets = list(ctx.branches)
+        if not ctx.ruri_used:
+            targets.insert(0, Branch(ctx.ruri, ctx.du, ctx.path, ctx.q, ctx.send_socket, ctx.bflags, ctx.instance, ctx.ruid, ctx.location_ua))
+        if len(targets) < 2:
+            return 1
+        same = len({b.q for b in targets}) == 1
+        if same and not mode:
+            return 1
+        ordered = sorted(targets, key=lambda b: -(b.q if b.q >= 0 else 1000))
+        groups: list[list[Branch]] = []
+        for b in ordered:
+            if groups and not mode and groups[-1][0].q == b.q:
+                groups[-1].append(b)
+            else:
+                groups.append([b])
+        ctx.avps[self._KEY] = [groups]
+        ctx.branches = []
+        ctx.ruri_used = True
+        return 1
+
+    @function(_RF)
+    def t_next_contacts(self, ctx: Ctx) -> int:
+        """The next group becomes the destination set. -2 when there is none left."""
+        held = ctx.avps.get(self._KEY)
+        if held is None:
+            return 1
+        groups: list[list[Branch]] = held[0]
+        if not groups:
+            return -2
+        first, *rest = groups.pop(0)
+        ctx.ruri, ctx.du, ctx.path, ctx.q = first.uri, first.dst_uri, first.path, first.q
+        ctx.send_socket, ctx.bflags = first.send_socket, first.flags
+        ctx.instance, ctx.ruid, ctx.location_ua = first.instance, first.ruid, first.user_agent
+        ctx.ruri_used = False
+        ctx.branches = list(rest)
+        return 1
+
+    @function(Routes.REQUEST)
+    def t_next_contact_flow(self, ctx: Ctx) -> int:
+        """Further flows of one instance (outbound) are not kept by this version: there is never a next one."""
+        return -2
+
+    @function(ANY)
+    def t_cell_append_branches(self, ctx: Ctx, tindex: int, tlabel: int) -> int:
+        """Fork another transaction to the destination set of this one."""
+        t = self.rt.tm.find_id(tindex, tlabel)
+        if t is None or t.status >= 200:
+            return -1
+        work = t.failure_ctx(None)
+        work.ruri, work.du, work.branches, work.ruri_used = ctx.ruri, ctx.du, list(ctx.branches), False
+        return 1 if self.rt.tm.relay_branches(t, work) > 0 else -1
