@@ -146,3 +146,9 @@ def build_hop_request(sent: SipMessage, method: str, *, to: str | None = None, e
         out.append(server + "\r\n")
     out.append("Content-Length: 0\r\n\r\n")
     return "".join(out)
+
+
+def rebuild(msg: SipMessage, edits: list[Edit]) -> str:
+    """The message with its edits applied and nothing else changed."""
+    edits = _body_edit(msg, list(edits))
+    return apply_edits(msg.text, edits, 0, len(msg.text)).lstrip("\r\n")

@@ -1,0 +1,354 @@
+"""Module corex: core functions with evaluated arguments, sockets, files, message flags."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from kamc.declare import ANY, Module, Routes, function, modparam, pv_class, rpc, transformation
+from kamc.declare.argtypes import Flag, PvArg
+from kamc.declare.pvspec import PvSpec
+from kamc.declare.values import Value, to_str
+from kamc.runtime.context import Ctx
+from kamc.runtime.net.endpoint import Flow, Listener
+from kamc.runtime.pv.bind import BoundPv, inner_name
+from kamc.runtime.sip.uri import parse_uri
+
+_IFLAGS = {"USE_UAC_FROM": 1, "USE_UAC_TO": 2, "UAC_AUTH": 4}
+
+
+class Corex(Module):
+    name = "corex"
+    ignored_params = ("nio_intercept", "nio_min_msg_len", "nio_msg_avp", "evcb_reply_out", "dns_cache", "dns_file")
+
+    class Params:
+        pass
+
+    @modparam("alias_subdomains")
+    def set_subdomains(self, value: str) -> None:
+        """``[proto:]domain[:port]``: the domain and everything below it is ours."""
+        self.subdomains = [*getattr(self, "subdomains", []), value]
+        parts = value.split(":")
+        proto = parts.pop(0) if parts[0] in ("udp", "tcp", "tls", "sctp") else ""
+        port = int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else 0
+        self.rt.aliases.append((proto, parts[0].lower(), port))
+
+    # -- branches and forwarding -----------------------------------------------------------------------------------------
+
+    @function(Routes.REQUEST | Routes.FAILURE)
+    def append_branch(self, ctx: Ctx, uri: str = "", q: str = "") -> int:
+        """A further destination, ``q`` from 0 to 1."""
+        number = -1
+        if q:
+            try:
+                number = int(float(q) * 1000)
+            except ValueError:
+                self.rt.log.error("append_branch: bad q value %r", q)
+                return -1
+            if not 0 <= number <= 1000:
+                return -1
+        core = self.rt.module("core")
+        if not uri:
+            rc = int(core.append_branch(ctx))
+            if rc > 0 and number >= 0:
+                ctx.branches[-1].q = number
+            return rc
+        return int(core.append_branch(ctx, uri, number))
+
+    @function(Routes.REQUEST)
+    def forward_uac(self, ctx: Ctx, bindex: int = 0) -> int:
+        return self.forward_uac_uri(ctx, ctx.ruri, bindex)
+
+    @function(Routes.REQUEST)
+    def forward_uac_uri(self, ctx: Ctx, vuri: str, bindex: int = 0) -> int:
+        dests = self.rt.datapath.resolve(ctx, vuri)
+        return 1 if dests and self.rt.datapath.forward_stateless(ctx, dests[0]) else -1
+
+    @function(Routes.CORE_ONREPLY)
+    def forward_reply(self, ctx: Ctx) -> int:
+        return 1 if self.rt.datapath.forward_reply(ctx) else -1
+
+    def _send_copy(self, ctx: Ctx, proto: str, target: str) -> int:
+        """The message as it came, to another host."""
+        if target:
+            host, _, port = target.rpartition(":") if ":" in target else (target, "", "")
+            host, number = host or target, int(port) if port.isdigit() else 5060
+        else:
+            uri = parse_uri(ctx.du or ctx.ruri)
+            if uri is None:
+                return -1
+            host, number = uri.host, uri.real_port()
+        dest = self.rt.datapath.dest_for(ctx, proto, host, number)
+        return 1 if dest is not None and self.rt.datapath.send(dest, ctx.msg.text) else -1
+
+    @function(Routes.REQUEST | Routes.FAILURE)
+    def send_udp(self, ctx: Ctx, host: str = "") -> int:
+        return self._send_copy(ctx, "udp", host)
+
+    @function(Routes.REQUEST | Routes.FAILURE)
+    def send_tcp(self, ctx: Ctx, host: str = "") -> int:
+        return self._send_copy(ctx, "tcp", host)
+
+    @function(ANY)
+    def send_data(self, ctx: Ctx, uri: str, data: str) -> int:
+        return self.sendx(ctx, uri, "", data)
+
+    @function(ANY)
+    def sendx(self, ctx: Ctx, uri: str, sock: str, data: str) -> int:
+        """Any text to a URI, optionally from a named socket."""
+        work = ctx.copy_for(ctx.kind)
+        if sock:
+            work.send_socket = self._socket(sock)
+            if work.send_socket is None:
+                return -1
+        dests = self.rt.datapath.resolve(work, uri)
+        return 1 if dests and self.rt.datapath.send(dests[0], data) else -1
+
+    # -- sockets ---------------------------------------------------------------------------------------------------------
+
+    def _socket(self, text: str) -> Listener | None:
+        parts = text.split(":")
+        proto = parts.pop(0) if parts[0] in ("udp", "tcp", "tls", "sctp") else ""
+        port = int(parts.pop()) if len(parts) > 1 and parts[-1].isdigit() else 0
+        found: Listener | None = self.rt.worker.find_listener(proto, ":".join(parts), port)
+        return found
+
+    @function(ANY)
+    def set_send_socket(self, ctx: Ctx, saddr: str) -> int:
+        found = self._socket(saddr)
+        if found is None:
+            return -1
+        ctx.send_socket = found
+        return 1
+
+    @function(ANY)
+    def set_send_socket_name(self, ctx: Ctx, sname: str) -> int:
+        found = self.rt.worker.find_listener_name(sname)
+        if found is None:
+            return -1
+        ctx.send_socket = found
+        return 1
+
+    def _receive_on(self, ctx: Ctx, found: Listener | None) -> int:
+        if found is None:
+            return -1
+        ctx.flow = Flow(found, ctx.flow.remote_ip, ctx.flow.remote_port, ctx.flow.conn)
+        return 1
+
+    @function(ANY)
+    def set_recv_socket(self, ctx: Ctx, saddr: str) -> int:
+        return self._receive_on(ctx, self._socket(saddr))
+
+    @function(ANY)
+    def set_recv_socket_name(self, ctx: Ctx, sname: str) -> int:
+        return self._receive_on(ctx, self.rt.worker.find_listener_name(sname))
+
+    @function(ANY)
+    def set_source_address(self, ctx: Ctx, saddr: str) -> int:
+        """``proto:ip:port`` becomes where the message came from."""
+        parts = saddr.rsplit(":", 2)
+        if len(parts) != 3 or not parts[2].isdigit():
+            return -1
+        ctx.flow = Flow(ctx.flow.listener, parts[1], int(parts[2]), ctx.flow.conn)
+        return 1
+
+    @function(ANY)
+    def is_socket_name(self, ctx: Ctx, sockname: str) -> int:
+        return 1 if self.rt.worker.find_listener_name(sockname) is not None else -1
+
+    @function(ANY)
+    def is_incoming(self, ctx: Ctx) -> int:
+        return -1 if ctx.outgoing is not None else 1
+
+    @function(ANY)
+    def is_faked_msg(self, ctx: Ctx) -> int:
+        return 1 if ctx.recall("faked") or ctx.kind is Routes.FAILURE else -1
+
+    @function(ANY)
+    def add_tcp_alias(self, ctx: Ctx, port: int) -> int:
+        return int(self.rt.module("core").force_tcp_alias(ctx, port))
+
+    # -- Via -------------------------------------------------------------------------------------------------------------
+
+    @function(ANY)
+    def via_add_srvid(self, ctx: Ctx, flags: int) -> int:
+        ctx.remember("via_srvid", bool(flags))
+        return 1
+
+    @function(ANY)
+    def via_add_xavp_params(self, ctx: Ctx, flags: int) -> int:
+        ctx.remember("via_xavp", bool(flags))
+        return 1
+
+    @function(ANY)
+    def via_use_xavp_fields(self, ctx: Ctx, flags: int) -> int:
+        ctx.remember("via_xavp_fields", bool(flags))
+        return 1
+
+    @function(ANY)
+    def via_reply_add_xavp_params(self, ctx: Ctx, flags: int) -> int:
+        ctx.remember("via_reply_xavp", bool(flags))
+        return 1
+
+    # -- flags -----------------------------------------------------------------------------------------------------------
+
+    @function(ANY)
+    def msg_iflag_set(self, ctx: Ctx, flagname: str) -> int:
+        if flagname not in _IFLAGS:
+            return -1
+        ctx.msg_iflags |= _IFLAGS[flagname]
+        return 1
+
+    @function(ANY)
+    def msg_iflag_reset(self, ctx: Ctx, flagname: str) -> int:
+        if flagname not in _IFLAGS:
+            return -1
+        ctx.msg_iflags &= ~_IFLAGS[flagname]
+        return 1
+
+    @function(ANY)
+    def msg_iflag_is_set(self, ctx: Ctx, flagname: str) -> int:
+        return 1 if ctx.msg_iflags & _IFLAGS.get(flagname, 0) else -1
+
+    @function(ANY)
+    def setxflag(self, ctx: Ctx, flag: Flag) -> int:
+        ctx.xflags |= 1 << flag
+        return 1
+
+    @function(ANY)
+    def resetxflag(self, ctx: Ctx, flag: Flag) -> int:
+        ctx.xflags &= ~(1 << flag)
+        return 1
+
+    @function(ANY)
+    def isxflagset(self, ctx: Ctx, flag: Flag) -> int:
+        return 1 if ctx.xflags >> flag & 1 else -1
+
+    @function(ANY)
+    def msg_vbflag_set(self, ctx: Ctx, flag: Flag) -> int:
+        ctx.remember("vbflags", ctx.recall("vbflags", 0) | 1 << flag)
+        return 1
+
+    @function(ANY)
+    def msg_vbflag_reset(self, ctx: Ctx, flag: Flag) -> int:
+        ctx.remember("vbflags", ctx.recall("vbflags", 0) & ~(1 << flag))
+        return 1
+
+    @function(ANY)
+    def msg_vbflag_is_set(self, ctx: Ctx, flag: Flag) -> int:
+        return 1 if ctx.recall("vbflags", 0) >> flag & 1 else -1
+
+    # -- files -----------------------------------------------------------------------------------------------------------
+
+    @function(ANY)
+    def file_read(self, ctx: Ctx, fpath: str, var: PvArg) -> int:
+        try:
+            with open(fpath, encoding="latin-1", newline="") as stream:
+                text = stream.read()
+        except (OSError, ValueError) as err:
+            self.rt.log.error("file_read: %s: %s", fpath, err)
+            return -1
+        var.set(ctx, text)
+        return 1
+
+    @function(ANY)
+    def file_write(self, ctx: Ctx, fpath: str, content: str) -> int:
+        try:
+            with open(fpath, "w", encoding="latin-1", newline="") as stream:
+                stream.write(content)
+        except (OSError, ValueError) as err:
+            self.rt.log.error("file_write: %s: %s", fpath, err)
+            return -1
+        return 1
+
+    # -- variables -------------------------------------------------------------------------------------------------------
+
+    @pv_class("cfg")
+    def pv_cfg(self, spec: PvSpec) -> BoundPv:
+        """Place in the configuration: taken from the running frame of the generated code."""
+        key = spec.inner or ""
+
+        def get(ctx: Ctx) -> Value:
+            frame: Any = sys._getframe(1)
+            while frame is not None and frame.f_code.co_filename not in self.rt.sources:
+                frame = frame.f_back
+            if frame is None:
+                return None
+            if key == "line":
+                return int(frame.f_lineno)
+            name = frame.f_code.co_filename
+            if key in ("name", "file"):
+                return str(name)
+            route = str(frame.f_code.co_name)
+            return route.removeprefix("route_") if route.startswith("route_") else "DEFAULT_ROUTE" if route == "request_route" else route
+
+        return BoundPv(get)
+
+    @classmethod
+    def check_pv_cfg(cls, spec: PvSpec) -> str | None:
+        return None if spec.inner in ("line", "name", "file", "route") else "the key is one of line name file route"
+
+    @pv_class("lsock")
+    def pv_lsock(self, spec: PvSpec) -> BoundPv:
+        """``$lsock(listen/name)`` and kin: a socket found by one attribute."""
+        literal, getter = inner_name(self.rt, (spec.inner or "").strip())
+
+        def get(ctx: Ctx) -> Value:
+            text = to_str(getter(ctx)) if getter is not None else literal
+            what, _, name = text.partition("/")
+            found = self.rt.worker.find_listener_name(name) if what == "listen" or name else self._socket(text)
+            return str(found) if found is not None else None
+
+        return BoundPv(get)
+
+    @staticmethod
+    def _sock(value: Value, index: int) -> str:
+        parts = to_str(value).split(":")
+        return parts[index] if len(parts) >= 3 else ""
+
+    @staticmethod
+    @transformation("sock.host")
+    def sock_host(value: Value) -> Value:
+        return Corex._sock(value, 1)
+
+    @staticmethod
+    @transformation("sock.port")
+    def sock_port(value: Value) -> Value:
+        return Corex._sock(value, 2)
+
+    @staticmethod
+    @transformation("sock.proto")
+    def sock_proto(value: Value) -> Value:
+        return Corex._sock(value, 0)
+
+    @staticmethod
+    @transformation("sock.touri")
+    def sock_touri(value: Value) -> Value:
+        proto, host, port = (Corex._sock(value, i) for i in range(3))
+        return f"sip:{host}:{port};transport={proto}" if host else ""
+
+    # -- RPC -------------------------------------------------------------------------------------------------------------
+
+    @rpc("corex.list_sockets")
+    def rpc_sockets(self) -> list[dict[str, Any]]:
+        """Listening sockets."""
+        return [{"socket": {"proto": s.proto, "name": s.name or s.host, "addr": s.host, "port": str(s.port), "mcast": "no", "mhomed": "no",
+                            "advertise": f"{s.advertise_host}:{s.via_port}" if s.advertise_host else "-"}} for s in self.rt.listeners]  # fmt: skip
+
+    @rpc("corex.list_aliases")
+    def rpc_aliases(self) -> list[str]:
+        """Aliases of this host."""
+        return [f"{p or '*'}:{h}:{port or '*'}" for p, h, port in self.rt.aliases]
+
+    @rpc("corex.debug")
+    def rpc_debug(self, level: int | None = None) -> dict[str, int]:
+        """Show or set the debug level."""
+        old = self.rt.log.level
+        if level is not None:
+            self.rt.log.level = int(level)
+        return {"old": old, "new": self.rt.log.level}
+
+
+module = Corex
+
+

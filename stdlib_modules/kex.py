@@ -1,0 +1,199 @@
+"""Module kex: extensions of the core: script and branch flags, destination URI, tests of addresses, statistics."""
+
+from __future__ import annotations
+
+import os
+import resource
+from typing import Any
+
+from kamc.declare import ANY, Module, function, pv, rpc
+from kamc.declare.argtypes import Flag, PvArg
+from kamc.runtime.context import Branch, Ctx
+from kamc.runtime.rpc.commands import RpcFault
+from kamc.runtime.sip.uri import parse_uri
+
+_SHARED_FLAGS = "\0sflags"
+_CORE_STATS = (
+    "rcv_requests rcv_requests_invite rcv_requests_cancel rcv_requests_ack rcv_requests_bye rcv_requests_info rcv_requests_register rcv_requests_subscribe "
+    "rcv_requests_notify rcv_requests_message rcv_requests_options rcv_requests_prack rcv_requests_update rcv_requests_refer rcv_requests_publish rcv_replies "
+    "rcv_replies_1xx rcv_replies_2xx rcv_replies_3xx rcv_replies_4xx rcv_replies_5xx rcv_replies_6xx fwd_requests fwd_replies drop_requests drop_replies "
+    "err_requests err_replies bad_URIs_rcvd unsupported_methods bad_msg_hdr"
+).split()
+
+
+class Kex(Module):
+    name = "kex"
+    stats = {"core": tuple(_CORE_STATS)}
+
+    def mod_init(self) -> None:
+        self.shared = self.rt.worker.shared
+        self.base_level = self.rt.log.level
+        for name, value in (("total_size", 0), ("used_size", 0), ("real_used_size", 0), ("max_used_size", 0), ("free_size", 0), ("fragments", 0)):
+            del value
+            self.rt.counters.register("shmem", name, self._memory if name != "fragments" else lambda: 0)
+
+    @staticmethod
+    def _memory() -> int:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    # -- flags -----------------------------------------------------------------------------------------------------------
+
+    @function(ANY)
+    def setsflag(self, ctx: Ctx, flag: Flag) -> int:
+        self.shared[_SHARED_FLAGS] = self.shared.get(_SHARED_FLAGS, 0) | 1 << flag
+        return 1
+
+    @function(ANY)
+    def resetsflag(self, ctx: Ctx, flag: Flag) -> int:
+        self.shared[_SHARED_FLAGS] = self.shared.get(_SHARED_FLAGS, 0) & ~(1 << flag)
+        return 1
+
+    @function(ANY)
+    def issflagset(self, ctx: Ctx, flag: Flag) -> int:
+        return 1 if self.shared.get(_SHARED_FLAGS, 0) >> flag & 1 else -1
+
+    @staticmethod
+    def _branch(ctx: Ctx, branch: int) -> Branch | None:
+        """Branch 0 is the request URI's; the others are appended ones."""
+        return ctx.branches[branch - 1] if 0 < branch <= len(ctx.branches) else None
+
+    def _bflags(self, ctx: Ctx, branch: int) -> int | None:
+        if branch == 0:
+            return ctx.bflags
+        found = self._branch(ctx, branch)
+        return found.flags if found is not None else None
+
+    def _set_bflags(self, ctx: Ctx, branch: int, value: int) -> int:
+        if branch == 0:
+            ctx.bflags = value
+            return 1
+        found = self._branch(ctx, branch)
+        if found is None:
+            return -1
+        found.flags = value
+        return 1
+
+    @function(ANY)
+    def setbflag(self, ctx: Ctx, flag: Flag, branch: int = 0) -> int:
+        value = self._bflags(ctx, branch)
+        return -1 if value is None else self._set_bflags(ctx, branch, value | 1 << flag)
+
+    @function(ANY)
+    def resetbflag(self, ctx: Ctx, flag: Flag, branch: int = 0) -> int:
+        value = self._bflags(ctx, branch)
+        return -1 if value is None else self._set_bflags(ctx, branch, value & ~(1 << flag))
+
+    @function(ANY)
+    def isbflagset(self, ctx: Ctx, flag: Flag, branch: int = 0) -> int:
+        value = self._bflags(ctx, branch)
+        return 1 if value is not None and value >> flag & 1 else -1
+
+    # -- destination -----------------------------------------------------------------------------------------------------
+
+    @function(ANY)
+    def setdsturi(self, ctx: Ctx, uri: str) -> int:
+        ctx.du = uri or None
+        ctx.ruri_used = False
+        return 1
+
+    @function(ANY)
+    def resetdsturi(self, ctx: Ctx) -> int:
+        ctx.du = None
+        return 1
+
+    @function(ANY)
+    def isdsturiset(self, ctx: Ctx) -> int:
+        return 1 if ctx.du else -1
+
+    @function(ANY)
+    def is_myself(self, ctx: Ctx, uri: str) -> int:
+        parsed = parse_uri(uri) or parse_uri(f"sip:{uri}")
+        if parsed is None:
+            return -1
+        return 1 if self.rt.is_myself(parsed.host, parsed.port_number, parsed.transport) else -1
+
+    @function(ANY)
+    def is_myhost(self, ctx: Ctx, uri: str) -> int:
+        """Host alone, whatever the port."""
+        parsed = parse_uri(uri) or parse_uri(f"sip:{uri}")
+        host = parsed.host.lower() if parsed is not None else uri.lower()
+        return 1 if any(s.host == host for s in self.rt.listeners) or any(a[1] == host for a in self.rt.aliases) else -1
+
+    # -- printing and logging --------------------------------------------------------------------------------------------
+
+    @function(ANY, "pv_printf", "avp_printf")
+    def pv_printf(self, ctx: Ctx, var: PvArg, text: str) -> int:
+        if var.set is None:
+            return -1
+        var.set(ctx, text)
+        return 1
+
+    @function(ANY)
+    def setdebug(self, ctx: Ctx, level: int) -> int:
+        self.rt.log.level = level
+        return 1
+
+    @function(ANY)
+    def resetdebug(self, ctx: Ctx) -> int:
+        self.rt.log.level = self.base_level
+        return 1
+
+    @pv("sruid")
+    def pv_sruid(self, ctx: Ctx) -> str:
+        """A fresh unique id."""
+        self.serial = getattr(self, "serial", 0) + 1
+        return f"srid-{self.rt.worker.secret[:8]}-{self.serial:x}"
+
+    # -- RPC -------------------------------------------------------------------------------------------------------------
+
+    def _select(self, names: tuple[str, ...]) -> list[tuple[str, str]]:
+        counters = self.rt.counters
+        out = []
+        for name in names or ("all",):
+            if name == "all":
+                out += counters.keys()
+            elif name.endswith(":"):
+                out += [k for k in counters.keys() if k[0] == name[:-1]]
+            else:
+                key = counters.find(name)
+                if key is None:
+                    raise RpcFault(404, f"statistic {name} not found")
+                out.append(key)
+        return out
+
+    @rpc("stats.get_statistics")
+    def rpc_get(self, *names: str) -> list[str]:
+        """Statistics as ``group:name = value``; ``all``, ``group:`` or names."""
+        return [f"{g}:{n} = {self.rt.counters.get(g, n)}" for g, n in self._select(names)]
+
+    @rpc("stats.fetch")
+    def rpc_fetch(self, *names: str) -> dict[str, str]:
+        """Statistics as a structure of texts."""
+        return {f"{g}.{n}": str(self.rt.counters.get(g, n)) for g, n in self._select(names)}
+
+    @rpc("stats.fetchn")
+    def rpc_fetchn(self, *names: str) -> dict[str, int]:
+        """Statistics as a structure of numbers."""
+        return {f"{g}.{n}": self.rt.counters.get(g, n) or 0 for g, n in self._select(names)}
+
+    @rpc("stats.reset_statistics")
+    def rpc_reset(self, *names: str) -> list[str]:
+        """Set statistics to zero."""
+        for g, n in self._select(names):
+            self.rt.counters.reset(g, n)
+        return []
+
+    @rpc("stats.clear_statistics")
+    def rpc_clear(self, *names: str) -> list[str]:
+        """Set statistics to zero and say what they were."""
+        out = [f"{g}:{n} = (0) {self.rt.counters.get(g, n)}" for g, n in self._select(names)]
+        self.rpc_reset(*names)
+        return out
+
+    @rpc("mod.stats", "mod.mem_stats", "mod.mem_statsx", "pkg.stats", "pkg.info")
+    def rpc_memory(self, *_: Any) -> list[dict[str, Any]]:
+        """Memory of this worker: Python has no pools by module."""
+        return [{"entry": 0, "pid": os.getpid(), "rank": self.rt.log.rank, "used": self._memory(), "free": 0, "real_used": self._memory()}]
+
+
+module = Kex

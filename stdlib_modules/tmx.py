@@ -1,0 +1,338 @@
+"""Module tmx: tm for scripts, continued: other transactions, route tests, suspension, $T_* variables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kamc.declare import ANY, Exit, Module, Routes, function, pv, pv_class
+from kamc.declare.argtypes import Flag, Lit
+from kamc.declare.pvspec import PvSpec, PvSyntaxError, parse_format
+from kamc.declare.values import Value
+from kamc.runtime.context import Ctx
+from kamc.runtime.pv.bind import BoundPv, bind_text
+from kamc.runtime.tm.transaction import ClientBranch, Transaction
+
+
+class Tmx(Module):
+    name = "tmx"
+    depends = ("tm",)
+
+    class Params:
+        precheck_trans: int = 1
+
+    def _t(self, ctx: Ctx) -> Transaction | None:
+        return ctx.t if ctx.t is not None and not ctx.t.deleted else None
+
+    # -- tests -----------------------------------------------------------------------------------------------------------
+
+    @function(ANY)
+    def t_is_failure_route(self, ctx: Ctx) -> int:
+        return 1 if ctx.kind & Routes.FAILURE else -1
+
+    @function(ANY)
+    def t_is_branch_route(self, ctx: Ctx) -> int:
+        return 1 if ctx.kind & Routes.BRANCH else -1
+
+    @function(ANY)
+    def t_is_reply_route(self, ctx: Ctx) -> int:
+        return 1 if ctx.kind & Routes.ONREPLY else -1
+
+    @function(ANY)
+    def t_is_request_route(self, ctx: Ctx) -> int:
+        return 1 if ctx.kind & Routes.REQUEST else -1
+
+    @function(Routes.REQUEST)
+    def t_precheck_trans(self, ctx: Ctx) -> int:
+        """Whether the same request is in work elsewhere: here that is one whose route is suspended."""
+        t = self.rt.tm.find(ctx.msg)
+        return 1 if t is not None and t.suspended and t.msg is not ctx.msg else -1
+
+    # -- other transactions ----------------------------------------------------------------------------------------------
+
+    @function(ANY)
+    def t_cancel_callid(self, ctx: Ctx, callid: str, cseq: str, flag: int, rcode: int = 0) -> int:
+        """Cancel an INVITE by Call-ID and CSeq; the flag is set in its transaction."""
+        t = self.rt.tm.by_callid(callid, cseq)
+        if t is None or not t.is_invite:
+            return -1
+        if 0 <= flag < 32:
+            t.flags |= 1 << flag
+        t.canceled = True
+        extra = f"Reason: SIP;cause={rcode}\r\n" if rcode else ""
+        t.cancel_branches(self.rt.now(), extra)
+        return 1
+
+    @function(Routes.ONREPLY)
+    def t_cancel_branches(self, ctx: Ctx, which: Lit) -> int:
+        """``all``, ``others`` or ``this`` branch."""
+        t = self._t(ctx)
+        if t is None:
+            return -1
+        for branch in t.live:
+            own = branch.index == ctx.branch_index
+            if which == "all" or (which == "this" and own) or (which == "others" and not own):
+                branch.send_cancel(self.rt.now())
+        return 1
+
+    @function(ANY)
+    def t_cancel_branch_idx(self, ctx: Ctx, tindex: int, tlabel: int, bindex: int) -> int:
+        t = self.rt.tm.find_id(tindex, tlabel)
+        if t is None or not 0 <= bindex < len(t.branches):
+            return -1
+        t.branches[bindex].send_cancel(self.rt.now())
+        return 1
+
+    @function(ANY)
+    def t_reply_callid(self, ctx: Ctx, callid: str, cseq: str, code: int, reason: str) -> int:
+        t = self.rt.tm.by_callid(callid, cseq)
+        return 1 if t is not None and self.rt.tm.reply(t, code, reason) else -1
+
+    @function(ANY)
+    def t_uac_ack_local(self, ctx: Ctx, callid: str, cseq: str, headers: int = 0, body: int = 0) -> int:
+        self.rt.log.error("t_uac_ack_local: locally sent INVITEs are acknowledged at once by this version")
+        return -1
+
+    # -- flags -----------------------------------------------------------------------------------------------------------
+
+    @function(ANY)
+    def t_flush_flags(self, ctx: Ctx) -> int:
+        t = self._t(ctx)
+        if t is None:
+            return -1
+        t.flags = ctx.flags
+        return 1
+
+    @function(ANY)
+    def t_flush_xflags(self, ctx: Ctx) -> int:
+        t = self._t(ctx)
+        if t is None:
+            return -1
+        t.xflags = ctx.xflags
+        return 1
+
+    def _vbflags(self, ctx: Ctx) -> dict[str, Any] | None:
+        t = self._t(ctx)
+        return t.extra if t is not None else None
+
+    @function(ANY)
+    def t_vbflag_set(self, ctx: Ctx, flag: Flag) -> int:
+        held = self._vbflags(ctx)
+        if held is None:
+            return -1
+        held["vbflags"] = held.get("vbflags", 0) | 1 << flag
+        return 1
+
+    @function(ANY)
+    def t_vbflag_reset(self, ctx: Ctx, flag: Flag) -> int:
+        held = self._vbflags(ctx)
+        if held is None:
+            return -1
+        held["vbflags"] = held.get("vbflags", 0) & ~(1 << flag)
+        return 1
+
+    @function(ANY)
+    def t_vbflag_is_set(self, ctx: Ctx, flag: Flag) -> int:
+        held = self._vbflags(ctx)
+        return 1 if held is not None and held.get("vbflags", 0) >> flag & 1 else -1
+
+    # -- suspension and drop ---------------------------------------------------------------------------------------------
+
+    @function(ANY)
+    def t_suspend(self, ctx: Ctx) -> int:
+        """Set the transaction aside; ``t_continue`` goes on with it."""
+        t = self._t(ctx)
+        if t is None and ctx.msg.is_request and self.rt.module("tm").t_newtran(ctx) < 0:
+            return -1
+        t = self._t(ctx)
+        if t is None:
+            return -1
+        t.suspended = True
+        t.extra["suspended"] = ctx
+        t.extra["suspend_fr"] = self.rt.timers.arm(self.rt.now() + t.fr, lambda now, t=t: self._suspended_too_long(t))  # type: ignore[misc]
+        return 1
+
+    def _suspended_too_long(self, t: Transaction) -> None:
+        """Nobody continued it: the failure route (or a 408) ends it."""
+        if not t.suspended or t.status >= 200:
+            return
+        t.suspended = False
+        name = t.hooks.pop("failure", None)
+        function_ = self.rt.route_function("failure", name) if name else None
+        if function_ is not None:
+            ctx = t.failure_ctx(None)
+            self.rt.datapath.run(function_, ctx)
+            t.take_back(ctx)
+            if t.status >= 200 or any(b.client.waiting for b in t.live):
+                return
+        self.rt.tm.reply(t, 408, "Request Timeout")
+
+    @function(ANY)
+    def t_continue(self, ctx: Ctx, tindex: int, tlabel: int, rtname: str) -> int:
+        """Go on with a suspended transaction in a named route."""
+        t = self.rt.tm.find_id(tindex, tlabel)
+        if t is None or not t.suspended:
+            return -1
+        function_ = self.rt.route_function("request", rtname)
+        if function_ is None:
+            self.rt.log.error("t_continue: no route[%s]", rtname)
+            return -1
+        t.suspended = False
+        self.rt.timers.disarm(t.extra.pop("suspend_fr", None))
+        held = t.extra.pop("suspended")
+        work = held.copy_for(Routes.FAILURE if held.kind & Routes.FAILURE else Routes.REQUEST)
+        work.t = t
+        t.lend(work, work.branch_index)
+        self.rt.datapath.run(function_, work)
+        t.take_back(work)
+        if t.status < 200 and not t.suspended and not any(b.client.waiting for b in t.branches):
+            best = t.best()
+            if best is not None:
+                t.all_failed(self.rt.now())
+            else:
+                self.rt.tm.reply(t, 500, "Server Internal Error")
+        return 1
+
+    @function(ANY)
+    def t_drop(self, ctx: Ctx, rcode: int = 500) -> int:
+        """Let the transaction go without another reply than the given code, and end the script."""
+        t = self._t(ctx)
+        if t is None:
+            return -1
+        t.status = rcode
+        t.wait(self.rt.now())
+        raise Exit
+
+    @function(Routes.REQUEST | Routes.EVENT)
+    def t_reuse_branch(self, ctx: Ctx) -> int:
+        """In a branch failure route: start the failed branch again with the changed destination."""
+        t = self._t(ctx)
+        if t is None or not ctx.kind & Routes.BRANCH_FAILURE:
+            return -1
+        ctx.ruri_used = False
+        return 1 if self.rt.tm.relay_branches(t, ctx) > 0 else -1
+
+    # -- variables -------------------------------------------------------------------------------------------------------
+
+    def _branch(self, ctx: Ctx) -> ClientBranch | None:
+        t = self._t(ctx)
+        if t is None:
+            return None
+        index = ctx.branch_index
+        return t.branches[index] if 0 <= index < len(t.branches) else None
+
+    @pv("T_branch_idx")
+    def pv_branch_idx(self, ctx: Ctx) -> int:
+        return max(0, ctx.branch_index) if ctx.branch_index >= 0 else -1 if ctx.kind & Routes.REQUEST else 0
+
+    @pv("T_reply_code")
+    def pv_reply_code(self, ctx: Ctx) -> int:
+        tm = self.rt.module("tm")
+        t = self._t(ctx)
+        if t is None and ctx.msg.is_request:
+            return 0
+        return int(tm.status_of(ctx))
+
+    @pv("T_reply_reason")
+    def pv_reply_reason(self, ctx: Ctx) -> str | None:
+        if not ctx.msg.is_request:
+            return ctx.msg.reason
+        branch = self._branch(ctx)
+        if branch is None:
+            return None
+        return branch.reply.reason if branch.reply is not None and not branch.faked else "Request Timeout"
+
+    @pv("T_reply_last")
+    def pv_reply_last(self, ctx: Ctx) -> int:
+        t = self._t(ctx)
+        return max((b.status for b in t.live), default=0) if t is not None else 0
+
+    @pv("T_reply_ruid")
+    def pv_reply_ruid(self, ctx: Ctx) -> str | None:
+        branch = self._branch(ctx)
+        return branch.target.ruid if branch is not None else None
+
+    def _keys(self, spec: PvSpec, prefix: str) -> BoundPv:
+        key = spec.inner or ""
+
+        def of_branch(part: Callable[[ClientBranch], Value]) -> Callable[[Ctx], Value]:
+            return lambda ctx: part(b) if (b := self._branch(ctx)) is not None else None
+
+        def of_t(part: Callable[[Transaction], Value]) -> Callable[[Ctx], Value]:
+            return lambda ctx: part(t) if (t := self._t(ctx)) is not None else None
+
+        table: dict[str, Callable[[Ctx], Value]] = {
+            "id_index": of_t(lambda t: t.hash_index), "id_label": of_t(lambda t: t.label), "id_index_n": of_t(lambda t: t.hash_index),
+            "id_label_n": of_t(lambda t: t.label), "branch_index": lambda ctx: self.pv_branch_idx(ctx), "reply_code": lambda ctx: self.pv_reply_code(ctx),
+            "reply_reason": lambda ctx: self.pv_reply_reason(ctx), "reply_last": lambda ctx: self.pv_reply_last(ctx),
+            "reply_type": of_branch(lambda b: 1 if b.faked else 0), "uri": of_branch(lambda b: b.uri), "ruid": of_branch(lambda b: b.target.ruid),
+            "flags": of_branch(lambda b: b.flags),
+        }  # fmt: skip
+        return BoundPv(table[key])
+
+    _T_KEYS = ("uri", "ruid", "flags", "id_label", "id_index", "reply_code", "reply_type", "id_label_n", "id_index_n", "branch_index", "reply_reason", "reply_last")
+
+    @pv_class("T", "T_branch")
+    def pv_T(self, spec: PvSpec) -> BoundPv:
+        return self._keys(spec, "T")
+
+    @classmethod
+    def check_pv_T(cls, spec: PvSpec) -> str | None:
+        return None if spec.inner in cls._T_KEYS else f"the key is one of {' '.join(cls._T_KEYS)}"
+
+    def _in_other(self, spec: PvSpec, other: Callable[[Ctx], Ctx | None]) -> BoundPv:
+        """A variable read in the context of another message."""
+        inner = bind_text(self.rt, spec.inner or "")
+
+        def get(ctx: Ctx) -> Value:
+            found = other(ctx)
+            return inner.get(found) if found is not None else None
+
+        return BoundPv(get)
+
+    @classmethod
+    def check_pv_T_rpl(cls, spec: PvSpec) -> str | None:
+        try:
+            parse_format(spec.inner or "")
+        except PvSyntaxError as err:
+            return str(err)
+        return None if (spec.inner or "").strip().startswith("$") else "the name is a variable"
+
+    check_pv_T_req = check_pv_T_inv = check_pv_T_rpl
+
+    @pv_class("T_rpl")
+    def pv_T_rpl(self, spec: PvSpec) -> BoundPv:
+        """A variable of the reply: the one in hand, in failure routes the chosen one."""
+
+        def other(ctx: Ctx) -> Ctx | None:
+            if not ctx.msg.is_request:
+                return ctx
+            branch = self._branch(ctx)
+            if branch is None or branch.reply is None or branch.faked:
+                return None
+            return Ctx(self.rt, branch.reply, ctx.flow, Routes.TM_ONREPLY)
+
+        return self._in_other(spec, other)
+
+    @pv_class("T_req")
+    def pv_T_req(self, spec: PvSpec) -> BoundPv:
+        """A variable of the request of this transaction."""
+
+        def other(ctx: Ctx) -> Ctx | None:
+            t = self._t(ctx)
+            return t.request_ctx if t is not None else None
+
+        return self._in_other(spec, other)
+
+    @pv_class("T_inv")
+    def pv_T_inv(self, spec: PvSpec) -> BoundPv:
+        """A variable of the INVITE that a CANCEL means."""
+
+        def other(ctx: Ctx) -> Ctx | None:
+            t = self.rt.tm.lookup_cancelled(ctx) if ctx.msg.method == "CANCEL" else None
+            return t.request_ctx if t is not None else None
+
+        return self._in_other(spec, other)
+
+module = Tmx
+
