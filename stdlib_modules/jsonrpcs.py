@@ -1,0 +1,212 @@
+"""Module jsonrpcs: JSON-RPC 2.0 over a Unix datagram socket and a FIFO, and from the script."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import grp
+import os
+import pwd
+import socket
+from typing import Any
+
+from kamc.declare import ANY, Module, function, pv_class, rpc
+from kamc.declare.argtypes import IntStr
+from kamc.declare.pvspec import PvSpec
+from kamc.declare.values import Value
+from kamc.errors import ConfigError
+from kamc.runtime.context import Ctx
+from kamc.runtime.pv.bind import BoundPv
+from kamc.runtime.rpc.jsonrpc import handle
+
+_HTTP, _FIFO, _DGRAM = 1, 2, 4
+MAX_REQUEST = 65536
+
+
+class Jsonrpcs(Module):
+    """``transport`` is a mask: 1 HTTP (comes with xhttp), 2 FIFO, 4 datagram socket; 0 all."""
+
+    name = "jsonrpcs"
+    ignored_params = ("dgram_workers", "dgram_timeout")
+
+    class Params:
+        pretty_format: int = 1
+        transport: int = 6
+        fifo_name: str = "kamailio_rpc.fifo"
+        fifo_mode: int = 0o660
+        fifo_group: IntStr = -1
+        fifo_user: IntStr = -1
+        fifo_reply_dir: str = "/tmp/"  # noqa: S108 - Kamailio's default
+        dgram_socket: str = "kamailio_rpc.sock"
+        dgram_mode: int = 0o660
+        dgram_group: IntStr = -1
+        dgram_user: IntStr = -1
+
+    def mod_init(self) -> None:
+        self.last: tuple[int, str, str] | None = None
+        self.sock: socket.socket | None = None
+        self.fifo = -1
+        self.paths: list[str] = []
+        transport = self.p.transport or 7
+        if transport & _DGRAM and self.p.dgram_socket:
+            self.rt.worker.on_start.append(self._open_dgram)
+        if transport & _FIFO and self.p.fifo_name:
+            self.rt.worker.on_start.append(self._open_fifo)
+
+    def _path(self, name: str) -> str:
+        return name if name.startswith("/") else os.path.join(self.rt.worker.run_dir, name)
+
+    def _own(self, path: str, mode: int, user: int | str, group: int | str) -> None:
+        os.chmod(path, mode)
+        uid = user if isinstance(user, int) else pwd.getpwnam(user).pw_uid
+        gid = group if isinstance(group, int) else grp.getgrnam(group).gr_gid
+        if uid >= 0 or gid >= 0:
+            os.chown(path, uid, gid)
+
+    # -- datagram socket -------------------------------------------------------------------------------------------------
+
+    def _open_dgram(self, loop: asyncio.AbstractEventLoop) -> None:
+        path = self._path(self.p.dgram_socket)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            sock.bind(path)
+            self._own(path, self.p.dgram_mode, self.p.dgram_user, self.p.dgram_group)
+        except (OSError, KeyError) as err:
+            sock.close()
+            raise ConfigError(f"jsonrpcs: cannot open {path}: {err}") from None
+        sock.setblocking(False)
+        self.sock = sock
+        self.paths.append(path)
+        loop.add_reader(sock.fileno(), self._dgram_readable)
+
+    def _dgram_readable(self) -> None:
+        sock = self.sock
+        if sock is None:
+            return
+        for _ in range(16):
+            try:
+                data, address = sock.recvfrom(MAX_REQUEST)
+            except (BlockingIOError, InterruptedError):
+                return
+            answer, _status = self.answer(data.decode("utf-8", "replace"))
+            if answer is not None and address:
+                with contextlib.suppress(OSError):
+                    sock.sendto(answer.encode(), address)
+
+    # -- FIFO ------------------------------------------------------------------------------------------------------------
+
+    def _open_fifo(self, loop: asyncio.AbstractEventLoop) -> None:
+        path = self._path(self.p.fifo_name)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        try:
+            os.mkfifo(path, self.p.fifo_mode)
+            self._own(path, self.p.fifo_mode, self.p.fifo_user, self.p.fifo_group)
+            # opened for writing as well, so that it never reports an end
+            self.fifo = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+        except (OSError, KeyError) as err:
+            raise ConfigError(f"jsonrpcs: cannot open {path}: {err}") from None
+        self.paths.append(path)
+        self.pending = ""
+        loop.add_reader(self.fifo, self._fifo_readable)
+
+    def _fifo_readable(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self.pending += os.read(self.fifo, MAX_REQUEST).decode("utf-8", "replace")
+        while True:
+            request, rest = _complete(self.pending)
+            if request is None:
+                if len(self.pending) > MAX_REQUEST:
+                    self.pending = ""
+                return
+            self.pending = rest
+            answer, _status = self.answer(request)
+            reply = _reply_name(request)
+            if answer is not None and reply:
+                self._write_reply(os.path.join(self.p.fifo_reply_dir, os.path.basename(reply)), answer)
+
+    def _write_reply(self, path: str, answer: str) -> None:
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as err:
+            self.rt.log.error("jsonrpcs: cannot write the reply to %s: %s", path, err.strerror)
+            return
+        with os.fdopen(fd, "wb") as out:
+            out.write(answer.encode())
+
+    def answer(self, text: str) -> tuple[str | None, int]:
+        return handle(self.rt.worker.rpc, text, pretty=bool(self.p.pretty_format), log=self.rt.log)
+
+    def destroy(self) -> None:
+        for path in self.paths:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+        if self.sock is not None:
+            self.sock.close()
+
+    # -- script ----------------------------------------------------------------------------------------------------------
+
+    @function(ANY)
+    def jsonrpc_exec(self, ctx: Ctx, cmd: str) -> int:
+        """Run a request; the answer is in $jsonrpl."""
+        answer, status = self.answer(cmd)
+        self.last = (status, "OK" if status == 200 else "Error", answer or "")
+        return 1 if status == 200 else -1
+
+    @pv_class("jsonrpl")
+    def pv_jsonrpl(self, spec: PvSpec) -> BoundPv:
+        part = {"code": 0, "text": 1, "body": 2}[spec.inner or ""]
+
+        def get(ctx: Ctx) -> Value:
+            return self.last[part] if self.last is not None else None
+
+        return BoundPv(get)
+
+    @classmethod
+    def check_pv_jsonrpl(cls, spec: PvSpec) -> str | None:
+        return None if spec.inner in ("code", "text", "body") else "the key is one of code text body"
+
+    @rpc("jsonrpc.echo")
+    def rpc_echo(self, *params: Any) -> list[Any]:
+        """The parameters as given."""
+        return list(params)
+
+
+def _complete(text: str) -> tuple[str | None, str]:
+    """The first whole JSON object and the rest; None when it is not complete."""
+    start = text.find("{")
+    if start < 0:
+        return None, ""
+    depth, quoted, at = 0, False, start
+    while at < len(text):
+        c = text[at]
+        if quoted:
+            if c == "\\":
+                at += 1
+            elif c == '"':
+                quoted = False
+        elif c == '"':
+            quoted = True
+        elif c == "{":
+            depth += 1
+        elif c == "}":
+            depth -= 1
+            if depth == 0:
+                return text[start : at + 1], text[at + 1 :]
+        at += 1
+    return None, text[start:]
+
+
+def _reply_name(text: str) -> str:
+    import json
+
+    try:
+        found = json.loads(text).get("reply_name", "")
+    except (ValueError, AttributeError):
+        return ""
+    return found if isinstance(found, str) else ""
+
+
+module = Jsonrpcs

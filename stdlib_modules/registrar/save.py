@@ -1,0 +1,291 @@
+"""save() and its replies (RFC 3261 section 10.3)."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from kamc.declare import ANY, Routes, function
+from kamc.declare.argtypes import Lit
+from kamc.declare.values import to_str
+from kamc.runtime.context import Ctx
+from kamc.runtime.sip.addr import NameAddr, parse_addr_list
+from kamc.runtime.sip.uri import parse_uri
+from stdlib_modules.pv.base import METHOD_IDS, OTHER_METHOD
+from stdlib_modules.usrloc import Binding
+
+NO_REPLY, REPLACE = 0x02, 0x04
+
+#: error → (status, reason, P-Registrar-Error)
+ERRORS: Final = {
+    "star_expires": (400, "Bad Request", "* used in contact and expires is not zero"),
+    "star_contact": (400, "Bad Request", "* used in contact and more than one contact"),
+    "contact": (400, "Bad Request", "Failed to parse Contact HF"),
+    "contact_length": (400, "Bad Request", "Contact/received too long"),
+    "to": (400, "Bad Request", "Failed to parse To URI"),
+    "cseq": (400, "Bad Request", "Invalid CSeq number"),
+    "too_many": (503, "Service Unavailable", "Too many registered contacts"),
+    "brief": (423, "Interval Too Brief", ""),
+    "path": (420, "Bad Extension", "No support for found Path indicated"),
+}  # fmt: skip
+
+
+class SaveError(Exception):
+    """A REGISTER that is refused."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+def methods_mask(text: str | None) -> int | None:
+    """``"INVITE, ACK"`` → mask of method ids; None when nothing is said."""
+    if not text:
+        return None
+    mask = 0
+    for word in text.strip('"').split(","):
+        mask |= METHOD_IDS.get(word.strip().upper(), OTHER_METHOD)
+    return mask
+
+
+def q_value(text: str | None) -> int | None:
+    try:
+        number = float(text) if text else None
+    except ValueError:
+        return None
+    return int(round(number * 1000)) if number is not None and 0 <= number <= 1 else None
+
+
+class SaveFunctions:
+    rt: Any
+    p: Any
+    usrloc: Any
+    sl: Any
+    received: Any
+
+    def cfg_value(self, ctx: Ctx, field: str, default: Any) -> Any:
+        raise NotImplementedError
+
+    # -- parsing ---------------------------------------------------------------------------------------------------------
+
+    def _contacts(self, ctx: Ctx) -> list[NameAddr] | None:
+        """The contacts; None for ``*``. Raises SaveError."""
+        headers = ctx.msg.all("contact")
+        texts = [h[2].strip() for h in headers]
+        if "*" in texts:
+            if len(texts) > 1:
+                raise SaveError("star_contact")
+            if (ctx.msg.value("expires") or "").strip() != "0":
+                raise SaveError("star_expires")
+            return None
+        out = []
+        for text in texts:
+            addresses = parse_addr_list(text)
+            if addresses is None:
+                raise SaveError("contact")
+            out += addresses
+        for address in out:
+            if parse_uri(address.uri) is None:
+                raise SaveError("contact")
+            if len(address.uri) > self.p.contact_max_size:
+                raise SaveError("contact_length")
+        return out
+
+    def _expires(self, ctx: Ctx, address: NameAddr) -> int:
+        """Lifetime in seconds, 0 to remove. Raises SaveError for too short with min_expires_mode 1."""
+        text = address.param("expires")
+        if text is None or not text.isdecimal():
+            text = (ctx.msg.value("expires") or "").strip()
+        seconds = int(text) if text.isdecimal() else int(self.cfg_value(ctx, "default_expires", self.p.default_expires))
+        if seconds == 0:
+            return 0
+        low, high = int(self.cfg_value(ctx, "min_expires", self.p.min_expires)), int(self.cfg_value(ctx, "max_expires", self.p.max_expires))
+        if seconds < low:
+            if self.p.min_expires_mode:
+                raise SaveError("brief")
+            seconds = low
+        return min(seconds, high) if high else seconds
+
+    def _path(self, ctx: Ctx, flags: int) -> str:
+        if not self.p.use_path or "path" not in ctx.msg.first:
+            return ""
+        supported = any("path" in [t.strip().lower() for t in h[2].split(",")] for h in ctx.msg.all("supported"))
+        if self.p.path_mode and not supported:
+            if self.p.path_mode == 2 and not flags & 0x20:
+                raise SaveError("path")
+            if self.p.path_mode == 1:
+                return ""
+        return ",".join(h[2].strip() for h in ctx.msg.all("path"))
+
+    def _binding(self, ctx: Ctx, address: NameAddr, seconds: int, path: str) -> Binding:
+        msg = ctx.msg
+        now = self.rt.wall_time()
+        q = q_value(address.param("q"))
+        default_q = int(self.cfg_value(ctx, "default_q", self.p.default_q))
+        received = to_str(self.received(ctx)) if self.received is not None else ""
+        if self.p.path_use_received and path:
+            first = parse_addr_list(path)
+            uri = first[0].parsed if first else None
+            received = (uri.param_map.get("received") or "").replace("%3B", ";").replace("%3b", ";") if uri is not None else ""
+        return Binding(
+            address.uri, now + seconds, q if q is not None else default_q, msg.call_id, msg.cseq[0], ctx.flags, ctx.bflags,
+            (msg.value("user-agent") or "").strip(), received, path, str(ctx.flow.listener), methods_mask(address.param("methods") or msg.value("allow")),
+            self.usrloc.new_ruid(), (address.param("+sip.instance") or "").strip('"'), int(address.param("reg-id") or 0)
+            if (address.param("reg-id") or "0").isdecimal() else 0, now,
+        )  # fmt: skip
+
+    # -- updating --------------------------------------------------------------------------------------------------------
+
+    def _update(self, ctx: Ctx, domain: str, aor: str, contacts: list[NameAddr], flags: int) -> int:
+        """Insert, refresh and remove. 1 when something is new, 2 when only refreshed, 3 when only removed."""
+        held: list[Binding] = self.usrloc.bindings(domain, aor)
+        path = self._path(ctx, flags)
+        fresh = [(a, self._expires(ctx, a)) for a in contacts]
+        result = 3
+        kept = [] if flags & REPLACE else list(held)
+        events: list[tuple[str, Binding]] = []
+        cseq, call_id = ctx.msg.cseq[0], ctx.msg.call_id
+        for address, seconds in fresh:
+            new = self._binding(ctx, address, seconds, path)
+            old = next((b for b in held if self.usrloc.same(b, new)), None)
+            if old is not None and old.call_id == call_id and cseq < old.cseq:
+                raise SaveError("cseq")
+            if old is not None and old.call_id == call_id and cseq == old.cseq and self.rt.wall_time() - old.modified <= self.usrloc.p.cseq_delay and seconds:
+                # a retransmission: leave it as it is
+                result = min(result, 2)
+                if old not in kept:
+                    kept.append(old)
+                continue
+            if old is not None and old in kept:
+                kept.remove(old)
+            if seconds == 0:
+                if old is not None:
+                    events.append(("delete", old))
+                continue
+            if old is not None:
+                new.ruid = old.ruid
+            result = min(result, 2 if old is not None else 1)
+            events.append(("update" if old is not None else "insert", new))
+            kept.insert(0, new)
+        limit = int(self.cfg_value(ctx, "max_contacts", self.p.max_contacts))
+        if limit and len(kept) > limit and len(kept) > len(held):
+            raise SaveError("too_many")
+        self.usrloc.store(domain, aor, kept)
+        for event, binding in events:
+            self.usrloc.notify(event, aor, binding)
+        return result
+
+    # -- the reply -------------------------------------------------------------------------------------------------------
+
+    def _contact_text(self, ctx: Ctx, aor_uri: str, b: Binding) -> str:
+        out = f"<{b.contact}>"
+        if b.q >= 0:
+            out += f";q={b.q / 1000:g}"
+        out += f";expires={max(0, int(b.expires - self.rt.wall_time() + 0.5)) if b.expires else 0}"
+        if b.received:
+            out += f';{self.p.received_param}="{b.received}"'
+        if b.instance:
+            out += f';+sip.instance="{b.instance}"'
+            if self.p.gruu_enabled and self._supports(ctx, "gruu"):
+                out += self._gruu(aor_uri, b)
+        if b.reg_id:
+            out += f";reg-id={b.reg_id}"
+        return out
+
+    @staticmethod
+    def _supports(ctx: Ctx, option: str) -> bool:
+        return any(option in [t.strip().lower() for t in h[2].split(",")] for h in ctx.msg.all("supported"))
+
+    def _gruu(self, aor_uri: str, b: Binding) -> str:
+        """Public and temporary GRUU (RFC 5627 section 5)."""
+        uri = parse_uri(aor_uri)
+        if uri is None:
+            return ""
+        instance = b.instance.strip("<>")
+        return f';pub-gruu="sip:{uri.user}@{uri.host};gr={instance}";temp-gruu="sip:{b.ruid}@{uri.host};gr"'
+
+    def _reply_headers(self, ctx: Ctx, domain: str, aor: str, uri: str) -> None:
+        bindings = self.usrloc.bindings(domain, aor)
+        if bindings:
+            text = ", ".join(self._contact_text(ctx, uri, b) for b in bindings)
+            ctx.reply_headers = [*(ctx.reply_headers or []), f"Contact: {text}\r\n"]
+        if self.p.use_path and self.p.path_mode and self._supports(ctx, "path") and "path" in ctx.msg.first:
+            ctx.reply_headers = [*(ctx.reply_headers or []), *(f"Path: {h[2].strip()}\r\n" for h in ctx.msg.all("path"))]
+
+    def _refuse(self, ctx: Ctx, key: str, flags: int) -> int:
+        code, reason, text = ERRORS[key]
+        self.rt.counters.add("registrar", "rejected_regs")
+        if flags & NO_REPLY:
+            return -1
+        lines = [f"P-Registrar-Error: {text}\r\n"] if text else []
+        if key == "brief":
+            lines.append(f"Min-Expires: {self.p.min_expires}\r\n")
+        if key == "path":
+            lines.append("Unsupported: path\r\n")
+        if key == "too_many" and self.p.retry_after:
+            lines.append(f"Retry-After: {self.p.retry_after}\r\n")
+        ctx.reply_headers = [*(ctx.reply_headers or []), *lines]
+        self.sl.send_reply(ctx, code, reason)
+        return -1
+
+    @function(Routes.REQUEST | Routes.FAILURE | Routes.ONREPLY)
+    def save(self, ctx: Ctx, domain: Lit, flags: Lit = "0", uri: str = "") -> int:
+        """Process a REGISTER. 1 new, 2 refreshed, 3 removed, 4 only asked; -1 refused, which is answered already unless flag 0x02."""
+        number = int(flags, 0) if flags else 0
+        to = ctx.msg.to
+        aor_uri = uri or (to.uri if to is not None else "")
+        aor = self.usrloc.aor_of(aor_uri)
+        if aor is None:
+            return self._refuse(ctx, "to", number)
+        try:
+            contacts = self._contacts(ctx)
+            if contacts is None:
+                for b in self.usrloc.bindings(domain, aor):
+                    self.usrloc.notify("delete", aor, b)
+                self.usrloc.store(domain, aor, [])
+                result = 3
+            elif not contacts:
+                result = 4
+            else:
+                result = self._update(ctx, domain, aor, contacts, number)
+        except SaveError as err:
+            return self._refuse(ctx, err.key, number)
+        self.rt.counters.add("registrar", "accepted_regs")
+        if not number & NO_REPLY:
+            self._reply_headers(ctx, domain, aor, aor_uri)
+            self.sl.send_reply(ctx, 200, "OK")
+        else:
+            ctx.remember("reg_reply", (domain, aor, aor_uri))
+        return result
+
+    @function(Routes.REQUEST | Routes.FAILURE)
+    def reg_send_reply(self, ctx: Ctx) -> int:
+        """The reply that save() with flag 0x02 has left out."""
+        held = ctx.recall("reg_reply")
+        if held is None:
+            return -1
+        self._reply_headers(ctx, *held)
+        return int(self.sl.send_reply(ctx, 200, "OK"))
+
+    @function(Routes.REQUEST)
+    def add_sock_hdr(self, ctx: Ctx, hdr_name: str) -> int:
+        """A header that names the receiving socket."""
+        at = ctx.msg.body_start - 2
+        ctx.add_edit(at, at, f"{hdr_name}: {ctx.flow.listener}\r\n")
+        return 1
+
+    @function(ANY)
+    def unregister(self, ctx: Ctx, domain: Lit, uri: str, ruid: str = "") -> int:
+        """Remove an address of record, or the one contact with that ruid."""
+        aor = self.usrloc.aor_of(uri) if uri else None
+        if ruid:
+            for key, held in list(self.usrloc.table(domain).scan()):
+                kept = [b for b in held if b.ruid != ruid]
+                if len(kept) != len(held) and (aor is None or key == aor):
+                    self.usrloc.store(domain, key, kept)
+                    return 1
+            return -1
+        if aor is None or not self.usrloc.bindings(domain, aor):
+            return -1
+        self.usrloc.store(domain, aor, [])
+        return 1
+
