@@ -1,0 +1,39 @@
+# kamc: every target sets up its own .venv first; nothing needs root.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: run test lint types fmt check conformance bench clean
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $(STAMP)
+
+run: $(STAMP)            ## build samples/ to out/, serve on loopback, show a registration and a call (DEMO=once ends by itself)
+	$(BIN)/python tools/demo.py $(if $(filter once,$(DEMO)),--once)
+
+test: $(STAMP)           ## all tests
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check kamc stdlib_modules tests tools
+
+fmt: $(STAMP)
+	$(BIN)/ruff check --fix kamc stdlib_modules tests tools
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+check: lint types test
+
+conformance: $(STAMP)    ## recorded suites in ../shared, as a ratchet
+	$(BIN)/python tests/conformance/ratchet.py
+
+bench: $(STAMP)          ## side by side with the real kamailio (needs sipp and kamailio)
+	$(BIN)/python ../shared/bench/side_by_side.py --a "$(CURDIR)/$(BIN)/kamc run {cfg} -w {run} -Y {run} -P {run}/pid" \
+	  --b "kamailio -f {cfg} -DD -E -w {run} -Y {run} -P {run}/pid -m 256 -M 8 -x fm -X fm"
+
+clean:
+	rm -rf out build dist .pytest_cache .mypy_cache .ruff_cache
