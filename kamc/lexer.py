@@ -336,7 +336,7 @@ class CfgLexer:
 
     def end_span(self) -> Span:
         size = len(self.entry.text)
-        return Span(self.entry, size, size)
+        return Span(self.entry, max(0, size - 1), size)
 
     def stop(self) -> None:
         """Read nothing more: after a mistake that Kamailio does not survive."""
@@ -428,8 +428,10 @@ class CfgLexer:
         at = lexer.lexpos
         text: str | None = None
         kind = "PVAR"
-        if data.startswith("?", at):
-            text = "$?"
+        result = _RESULT.match(data, at)
+        if result is not None:
+            # the scanner sees these before anything longer: $rcv(x) has to be written $(rcv(x))
+            text = "$" + result.group()
         elif data.startswith("(", at) and self.mode != "SER":
             end = closing_bracket(data, at)
             if end > 0:
@@ -561,6 +563,7 @@ class CfgLexer:
 _COMMENT_EDGE: Final = re.compile(r"/\*|\*/")
 _NEXT_QUOTE: Final = re.compile(r'[ \t\b\r\n]*"')
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_RESULT: Final = re.compile(r"\?|retcode|rc")
 #: attributes of the old style outside of KAMAILIO mode: $f.x, $fu.x, $t.x, $g.x and kin
 _ATTRIBUTE: Final = re.compile(r"(?:f|t|fr|tr|fu|tu|fd|td|g|uri|from|to|track|global)\.[A-Za-z_][A-Za-z0-9_]*(?:\[[^\]\n]*\])?")
 

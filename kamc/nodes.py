@@ -187,6 +187,7 @@ class If(Stmt):
 class While(Stmt):
     test: Expr
     body: Block
+    seen: Span | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -202,6 +203,7 @@ class Case(Node):
 class Switch(Stmt):
     value: Expr
     cases: tuple[Case, ...]
+    seen: Span | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

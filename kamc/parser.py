@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ply import yacc
+from ply.lex import LexToken
 
 from kamc import __version__
 from kamc import nodes as n
@@ -35,6 +36,15 @@ _SYNC: Final = frozenset(
 )  # fmt: skip
 #: words that never stand inside a block: seeing one there means that a brace is missing
 _NEVER_INSIDE: Final = _SYNC - {"ROUTE", "PARAM", "ALIAS", "SOCKET"}
+
+#: tokens that begin a statement, or end the block that the statement stands in: a semicolon is missing before them
+_STATEMENT_STARTS: Final = frozenset(
+    {"ID", "PVAR", "AVP", "IF", "WHILE", "SWITCH", "CONTROL", "BREAK", "ROUTE", "RBRACE", "CASE", "DEFAULT", "STR_FN", "INT_FN", "EMPTY_FN", "BARE_FN",
+     "RPORT", "TCP_ALIAS", "LOG", "ERROR", "FLAG_FN", "AVPFLAG_FN", "FORWARD", "REMOVE_BRANCH", "FORCE_SEND_SOCKET", "SET_ADV_ADDRESS", "SET_ADV_PORT",
+     "CFG_SELECT", "CFG_RESET"}
+)  # fmt: skip
+#: tokens that are made up for one mistake before it is skipped
+MAX_REPAIRS: Final = 4
 
 
 class _Resync(Exception):  # noqa: N818 - control flow of the recovery
@@ -90,11 +100,14 @@ class CfgGrammar(ExpressionRules, StatementRules, TopLevelRules):
     def __init__(self) -> None:
         self.sink = DiagnosticSink()
         self.items = []
+        self.declared_flags = set()
         self.failed = False
         self.stream: TokenStream | None = None
         self.parser: Any = None
         self.syntax_errors = 0
         self.statements = 0
+        self.repaired_at = -1
+        self.repairs = 0
 
     @property
     def spans(self) -> list[Span]:  # type: ignore[override]
@@ -106,44 +119,78 @@ class CfgGrammar(ExpressionRules, StatementRules, TopLevelRules):
     def saw_statement(self) -> None:
         self.statements += 1
 
+    def recovered(self) -> None:
+        self.parser.errok()
+
     def module_loaded(self, node: n.LoadModule) -> None:
         """``MOD_name`` is defined from here on."""
         if self.stream is not None:
             name = os.path.basename(node.name).removesuffix(".so")
             self.stream.lexer.pp.define(f"MOD_{name}", None, node.span)
 
-    def p_error(self, tok: Any) -> None:
+    def p_error(self, tok: Any) -> Any:
+        """Report, then repair: put in what is missing, else skip (``error`` productions inside blocks, next statement at the top)."""
         stream = self.stream
         if stream is None:
             raise KamcBug("a grammar without a stream")
         self.failed = True
-        self.syntax_errors += 1
-        self._report(tok, stream)
+        inside = any(getattr(s, "type", "") == "LBRACE" for s in self.parser.symstack)
+        expected = expected_tokens(self.parser)
+        repeated = tok is not None and tok.lexpos == self.repaired_at
+        if not repeated:
+            self.syntax_errors += 1
+            self.repairs = 0
+            self._report(tok, stream, expected, inside=inside)
         if tok is None or self.syntax_errors >= MAX_SYNTAX_ERRORS:
             raise _Resync
-        inside = any(getattr(s, "type", "") == "LBRACE" for s in self.parser.symstack)
         if not inside or tok.type in _NEVER_INSIDE:
             if not stream.sync(tok, inside=inside):
                 stream.lexer.stop()
             raise _Resync
+        self.repaired_at = tok.lexpos
+        missing = self._missing(tok, expected)
+        if missing is None or self.repairs >= MAX_REPAIRS:
+            return None
+        self.repairs += 1
+        stream.held = tok
+        self.parser.errok()
+        return missing
 
-    def _report(self, tok: Any, stream: TokenStream) -> None:
+    @staticmethod
+    def _missing(tok: Any, expected: list[str]) -> Any:
+        """The token that would let the parser go on, made up; None when nothing obvious is missing."""
+        kind = None
+        if tok.type in ("SEMICOLON", "RPAREN", "LBRACE", "RBRACE") and "NUMBER" in expected:
+            kind = "NUMBER"
+        elif tok.type in ("SEMICOLON", "LBRACE", "RBRACE") and "RPAREN" in expected:
+            kind = "RPAREN"
+        elif "SEMICOLON" in expected and tok.type in _STATEMENT_STARTS:
+            kind = "SEMICOLON"
+        if kind is None:
+            return None
+        made = LexToken()
+        made.type, made.value = kind, (0, "0") if kind == "NUMBER" else {"RPAREN": ")", "SEMICOLON": ";"}[kind]
+        made.lexpos, made.lineno = tok.lexpos, tok.lineno
+        return made
+
+    def _report(self, tok: Any, stream: TokenStream, expected: list[str], *, inside: bool) -> None:
         if stream.lexer.failed and tok is None:
             return  # the scanner said it already
-        expected = expected_tokens(self.parser)
         previous = self.spans[stream.previous.lexpos] if stream.previous is not None else None
+        opened = next((s for s in reversed(self.parser.symstack) if getattr(s, "type", "") == "LBRACE"), None)
+        still_open = (f"the block that is still open begins at {self.spans[opened.lexpos].where()}",) if opened is not None else ()
         if tok is None:
             span = stream.lexer.end_span()
-            opened = next((s for s in reversed(self.parser.symstack) if getattr(s, "type", "") == "LBRACE"), None)
-            notes = (f"the block that is still open begins at {self.spans[opened.lexpos].where()}",) if opened is not None else ()
             text = "syntax error: the configuration ends too early" if self.items or self.statements else "syntax error: nothing in the configuration"
-            notes += (f"the end is {span.where()}",)
-            self.sink.error("K0101" if self.items else "K0103", previous or span, text, notes=notes)
+            self.sink.error("K0101" if self.items else "K0103", previous or span, text, notes=(*still_open, f"the end is {span.where()}"))
             return
         span = self.spans[tok.lexpos]
         value = tok.value if isinstance(tok.value, str) else tok.value[1]
         name = describe_token(tok.type, value)
-        if "SEMICOLON" in expected and previous is not None and tok.type != "RESERVED" and tok.type not in ("MATCH", "EQUAL_T", "EQUAL", "LBRACK"):
+        if inside and tok.type in _NEVER_INSIDE:
+            self.sink.error("K0101", span, f"syntax error at {name}: a '}}' is missing before it", notes=still_open)
+            return
+        if "SEMICOLON" in expected and previous is not None and tok.type in _STATEMENT_STARTS:
             at = Span(previous.file, max(previous.end - 1, previous.start), previous.end, previous.trail)
             self.sink.error("K0101", at, "syntax error: missing ';'", label="';' expected after this", notes=(f"noticed at {name}, {span.where()}",))
             return

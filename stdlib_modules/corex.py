@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from kamc.declare import ANY, Module, Routes, function, modparam, pv_class, rpc, transformation
-from kamc.declare.argtypes import Flag, PvArg
+from kamc.declare.argtypes import Flag, Lit, PvArg
 from kamc.declare.pvspec import PvSpec
 from kamc.declare.values import Value, to_str
 from kamc.runtime.context import Ctx
@@ -237,6 +237,18 @@ class Corex(Module):
     @function(ANY)
     def msg_vbflag_is_set(self, ctx: Ctx, flag: Flag) -> int:
         return 1 if ctx.recall("vbflags", 0) >> flag & 1 else -1
+
+    @function(ANY)
+    def msg_vbflag_parse(self, ctx: Ctx, pattern: Lit) -> int:
+        """Set flags by a list of numbers and names of the form ``1,5``."""
+        bits = [int(x) for x in pattern.split(",") if x.strip().isdigit()]
+        if not bits:
+            return -1
+        value = ctx.recall("vbflags", 0)
+        for bit in bits:
+            value |= 1 << bit
+        ctx.remember("vbflags", value)
+        return 1
 
     # -- files -----------------------------------------------------------------------------------------------------------
 

@@ -110,7 +110,9 @@ class Kex(Module):
         parsed = parse_uri(uri) or parse_uri(f"sip:{uri}")
         if parsed is None:
             return -1
-        return 1 if self.rt.is_myself(parsed.host, parsed.port_number, parsed.transport) else -1
+        if not parsed.port:
+            return self.is_myhost(ctx, uri)
+        return 1 if self.rt.is_myself(parsed.host, parsed.port_number) else -1
 
     @function(ANY)
     def is_myhost(self, ctx: Ctx, uri: str) -> int:

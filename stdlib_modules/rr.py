@@ -25,7 +25,6 @@ class Rr(Module):
         add_username: int = 0
         enable_socket_mismatch_warning: int = 1
         custom_user_avp: str = ""
-        flow_token_secret: str = ""
 
     # -- Record-Route ----------------------------------------------------------------------------------------------------
 

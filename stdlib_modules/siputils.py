@@ -49,7 +49,6 @@ def same_aor(a: str, b: str) -> bool:
 class Siputils(Module):
     name = "siputils"
     depends = ("sl",)
-    ignored_params = ("ring_timeout",)
 
     class Params:
         options_accept: str = "*/*"

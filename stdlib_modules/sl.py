@@ -10,6 +10,7 @@ from kamc.declare.values import Value
 from kamc.errors import SipError
 from kamc.runtime.context import Ctx
 from kamc.runtime.pv.bind import BoundPv
+from kamc.runtime.sip.message import parse_message
 from kamc.runtime.tm.engine import REASONS
 
 _CLASSES = ("1xx_replies", "200_replies", "202_replies", "2xx_replies", "300_replies", "301_replies", "302_replies", "3xx_replies", "400_replies",
@@ -22,7 +23,6 @@ ACK_WINDOW = 4.0
 class Sl(Module):
     name = "sl"
     stats = {"sl": _CLASSES}
-    ignored_params = ("event_callback_fl_ack", "event_callback_lres_sent")
 
     class Params:
         default_code: int = 500
@@ -75,7 +75,15 @@ class Sl(Module):
         if not self.rt.datapath.stateless_reply(ctx, code, reason):
             self.rt.counters.add("sl", "failures")
             return -1
+        if self.rt.has_event("sl:local-response"):
+            self._local_response(ctx, code, reason)
         return 1
+
+    def _local_response(self, ctx: Ctx, code: int, reason: str) -> None:
+        """``event_route[sl:local-response]`` sees the reply that went out; what it changes stays there."""
+        text = self.rt.datapath.local_reply_text(ctx, code, reason, self.rt.totag(ctx.msg))
+        work = Ctx(self.rt, parse_message(text), ctx.flow, Routes.EVENT)
+        self.rt.run_event("sl:local-response", work)
 
     @staticmethod
     def add_contacts(ctx: Ctx) -> None:
@@ -107,12 +115,8 @@ class Sl(Module):
         return self.send_reply(ctx, code, reason)
 
     def _error(self, ctx: Ctx) -> tuple[int, str]:
-        code, reason = ctx.recall("error_reply", (self.p.default_code, "I'm terribly sorry, server error occurred"))
-        return int(code), f"{reason} ({self._mark(code)}/SL)"
-
-    @staticmethod
-    def _mark(code: int) -> int:
-        return {500: 1, 477: 2, 478: 7, 479: 6, 400: 6}.get(code, 1)
+        code, reason = ctx.recall("error_reply", (self.p.default_code, "I'm terribly sorry, server error occurred (1/SL)"))
+        return int(code), str(reason)
 
     @function(Routes.REQUEST)
     def sl_reply_error(self, ctx: Ctx) -> int:

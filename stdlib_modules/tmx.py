@@ -223,7 +223,7 @@ class Tmx(Module):
 
     @pv("T_branch_idx")
     def pv_branch_idx(self, ctx: Ctx) -> int:
-        return max(0, ctx.branch_index) if ctx.branch_index >= 0 else -1 if ctx.kind & Routes.REQUEST else 0
+        return max(0, ctx.branch_index)
 
     @pv("T_reply_code")
     def pv_reply_code(self, ctx: Ctx) -> int:
@@ -320,7 +320,9 @@ class Tmx(Module):
 
         def other(ctx: Ctx) -> Ctx | None:
             t = self._t(ctx)
-            return t.request_ctx if t is not None else None
+            if t is None or ctx.msg.is_request:
+                return None
+            return Ctx(self.rt, t.msg, t.flow, Routes.REQUEST)
 
         return self._in_other(spec, other)
 

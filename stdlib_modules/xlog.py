@@ -51,6 +51,18 @@ class Xlog(Module):
             return self.write(ctx, self.level_of(first(ctx)), second)
         return self.write(ctx, self.level_of(second(ctx)), third)
 
+    @classmethod
+    def check_call_xlog(cls, args: tuple[int | str | None, ...]) -> str | None:
+        """A constant level has to be one."""
+        if len(args) < 2:
+            return None
+        level = args[-2]
+        if level is None or isinstance(level, int) or level.startswith("$") or level.lstrip("+-").isdigit():
+            return None
+        return None if level in LEVELS or any(level.startswith(name[:4]) for name in LEVELS) else f"unknown level {level!r}"
+
+    check_call_xlogl = check_call_xlog
+
     @function(ANY)
     def xlogl(self, ctx: Ctx, first: Lazy, second: Lazy = None, third: Lazy = None) -> int:
         """As xlog; the place in the cfg is in front of the text."""

@@ -10,6 +10,7 @@ A resolved argument is (kind, payload):
 from __future__ import annotations
 
 import difflib
+import ipaddress
 from typing import Any
 
 from kamc import catalogue
@@ -68,18 +69,22 @@ class BlockChecker:
                     self.statements(s.orelse.body)
                 self._note_seen(before, s)
             case n.While():
+                before = len(self.sink.items)
                 self.expression(s.test)
                 check_types(self.sink, s.test)
                 self.statements(s.body.body)
+                self._note_seen(before, s)
             case n.Switch():
+                before = len(self.sink.items)
                 self.switch(s)
+                self._note_seen(before, s)
             case n.Control():
                 if s.value is not None:
                     self.expression(s.value)
                     check_types(self.sink, s.value)
 
-    def _note_seen(self, before: int, s: n.If) -> None:
-        """Kamailio names the line where it finished reading an ``if``: say so, for those who compare."""
+    def _note_seen(self, before: int, s: n.If | n.While | n.Switch) -> None:
+        """Kamailio names the line where it finished reading a compound statement: say so, for those who compare."""
         if s.seen is None or s.seen.line == s.span.line:
             return
         for index in range(before, len(self.sink.items)):
@@ -87,7 +92,7 @@ class BlockChecker:
             if d.span is not None and d.span.file is s.seen.file and not any("Kamailio" in note for note in d.notes):
                 from dataclasses import replace
 
-                note = f"Kamailio reports this where the statement ends, at {s.seen.where()}"
+                note = f"Kamailio reports this where the statement ends, at {s.seen.where()}; it begins at {s.span.where()}"
                 self.sink.items[index] = replace(d, notes=(*d.notes, note))
 
     def assign(self, target: n.Expr, value: n.Expr) -> None:
@@ -194,6 +199,11 @@ class BlockChecker:
             self.sink.error("K0702", span, f"unknown custom variable {path}", hint=f"did you mean {close[0]}?" if close else None)
 
     def core_test(self, e: n.CoreTest) -> None:
+        if isinstance(e.right, n.CoreValue) and e.right.kind == "net":
+            try:
+                ipaddress.ip_network(e.right.text, strict=False)
+            except ValueError:
+                self.sink.error("K0605", e.right.span, f"{e.right.text} is no network")
         if e.keyword in ("snd_ip", "to_ip") and self.block.kind != "onsend":
             self.sink.error("K0112", e.span, f"'{e.keyword}' is known in onsend_route only")
         if isinstance(e.right, n.Expr):
@@ -258,6 +268,10 @@ class BlockChecker:
         decl = allowed[0]
         self.const_rule(e, decl)
         args = tuple(self.argument(decl, kind, arg) for kind, arg in zip(decl.args, e.args, strict=False))
+        check = getattr(self._module_of(decl.module), f"check_call_{decl.method}", None)
+        problem = check(tuple(const_value(a) for a in e.args)) if check is not None else None
+        if problem:
+            self.sink.error("K0304", e.span, f"{decl.name}(): {problem}")
         self.unit.calls[id(e)] = ResolvedCall(decl, args)
 
     def unknown_call(self, e: n.Call, decls: list[FunctionDecl]) -> None:
@@ -329,6 +343,8 @@ class BlockChecker:
 
     def _arg_Regex(self, decl: FunctionDecl, constant: int | str, arg: n.Expr) -> tuple[str, Any]:
         text = str(constant)
+        if text.startswith("$"):
+            return self._fmt(text, arg.span)
         self.regex(text, arg.span, icase=False)
         return ("regex", text)
 
@@ -366,10 +382,7 @@ class BlockChecker:
     # -- variables -------------------------------------------------------------------------------------------------------
 
     def pv_ref(self, e: n.PvRef) -> PvSpec | None:
-        spec = self.spec(e.text, e.span, script=True, compat=e.compat)
-        if spec is not None and spec.name == "sel" and (spec.inner or "").startswith("cfg_get."):
-            self.custom_var((spec.inner or "")[len("cfg_get.") :], e.span)
-        return spec
+        return self.spec(e.text, e.span, script=True, compat=e.compat)
 
     def spec(self, text: str, span: Span, *, script: bool = False, compat: bool = False) -> PvSpec | None:
         try:
@@ -394,6 +407,8 @@ class BlockChecker:
         return None
 
     def check_spec(self, spec: PvSpec, span: Span, *, compat: bool = False) -> None:
+        if spec.name == "sel" and (spec.inner or "").strip().startswith("cfg_get."):
+            self.custom_var((spec.inner or "").strip()[len("cfg_get.") :], span)
         decl = self.pv_decl(spec.name)
         if decl is None:
             if compat and spec.inner is None and not spec.text.startswith("$("):

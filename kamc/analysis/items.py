@@ -140,7 +140,9 @@ def _block(unit: Unit, item: n.RouteBlock) -> None:
     elif item.name is None:
         route.blocks.append(item)
     else:
-        unit.sink.error("K0402", item.span, f"{route.label} is defined twice", hint=f"first at {route.blocks[0].span.where()}")
+        end = item.body.span
+        note = f"the second block ends at {end.file.name}:{end.end_position[0]}"
+        unit.sink.error("K0402", item.span, f"{route.label} is defined twice", hint=f"first at {route.blocks[0].span.where()}", notes=(note,))
 
 
 def registry_at(unit: Unit, block: n.RouteBlock) -> Registry:

@@ -49,13 +49,12 @@ def generate(unit: Unit, entry: str) -> GeneratedProgram:
     constants = Constants()
     mentions = _mentions(unit.cfg)
     uses_rc = bool(mentions & {"rc", "retcode", "?"})
-    uses_vn = "vn" in mentions
     helpers: set[str] = set()
     modules: dict[str, GeneratedModule] = {}
     slots: set[str] = set()
     for key in sorted(unit.routes, key=lambda k: (k[0], k[1] or "")):
         route = unit.routes[key]
-        compiler = RouteCompiler(unit, constants, uses_rc=uses_rc, uses_vn=uses_vn)
+        compiler = RouteCompiler(unit, constants, uses_rc=uses_rc)
         definition = compiler.function(function_name(route.kind, route.name), route.blocks)
         module = modules.setdefault(_kind_of(route), GeneratedModule(_kind_of(route)))
         file = relative(route.blocks[0].span.file.name, base)

@@ -27,9 +27,9 @@ Typed = tuple[ast.expr, str]
 class ExpressionCompiler:
     """Compiles the expressions of one block. ``fallible`` is set when something compiled can fail at run time."""
 
-    def __init__(self, unit: Unit, constants: Constants, *, uses_rc: bool, uses_vn: bool) -> None:
+    def __init__(self, unit: Unit, constants: Constants, *, uses_rc: bool) -> None:
         self.unit, self.constants = unit, constants
-        self.uses_rc, self.uses_vn = uses_rc, uses_vn
+        self.uses_rc = uses_rc
         self.fallible = False
         self.helpers: set[str] = set()
         self.blocks: list[ast.stmt] = []
@@ -165,7 +165,7 @@ class ExpressionCompiler:
         return call(self.getter(spec), name("ctx")), kind
 
     def is_slot(self, spec: PvSpec) -> bool:
-        return spec.name == "var" and not self.uses_vn and not spec.transformations and spec.index is None and bool(spec.inner)
+        return spec.name == "var" and not spec.transformations and spec.index is None and bool(spec.inner)
 
     def getter(self, spec: PvSpec) -> str:
         return self.constants.hoist("pv", spec.text, f"rt.pv({spec.text!r})")
@@ -234,6 +234,10 @@ class ExpressionCompiler:
                 if isinstance(other, n.Call | n.RouteCall | n.CoreCall):
                     return self.raw_call(other), "int"
                 return self._value(other)
+        for constant in (e.left, e.right):
+            value = const_value(constant)
+            if isinstance(value, int) and (value == 0 if e.op == "&&" else value != 0):
+                return const(0 if e.op == "&&" else 1), "int"
         op: ast.boolop = ast.And() if e.op == "&&" else ast.Or()
         return ast.BoolOp(op=op, values=[self.nonzero(e.left), self.nonzero(e.right)]), "bool"
 
@@ -254,7 +258,14 @@ class ExpressionCompiler:
         op: ast.cmpop = ast.NotEq() if negated else ast.Eq()
         right_inner = e.right.inner if isinstance(e.right, n.Paren) else e.right
         if isinstance(right_inner, n.PvRef) and right_inner.text in ("$null", "$(null)"):
+            left_inner = e.left.inner if isinstance(e.left, n.Paren) else e.left
+            if isinstance(left_inner, n.SelectRef):
+                defined = self._defined(left_inner)
+                return defined if negated else ast.UnaryOp(op=ast.Not(), operand=defined)
             return compare(self.value(e.left)[0], ast.IsNot() if negated else ast.Is(), const(None))
+        if e.op in ("==", "!=") and const_value(e.right) == "":
+            # Kamailio's optimizer makes this a test for the empty text: a number is none
+            return compare(self.as_str(self.value(e.left)), op, const(""))
         left, right = self.value(e.left), self.value(e.right)
         if e.op in ("eq", "ne"):
             return compare(self.as_str(left), op, self.as_str(right))
@@ -401,6 +412,9 @@ class ExpressionCompiler:
                     text = join_format(payload)
                     return name(self.constants.hoist("fmt", text, f"rt.format({text!r})"))
                 text_node = self.format(payload)
+                if kind == "Regex":
+                    self.fallible = True
+                    return call("rt.dynamic_regex", text_node)
                 return self.fallible_helper("int_arg", text_node) if kind in ("int", "Flag") else text_node
             case "expr":
                 return self._expr_arg(kind, payload)
@@ -414,6 +428,7 @@ class ExpressionCompiler:
             return self.as_int(typed) if typed[1] == "bool" else typed[0]
         text = self.as_str(typed)
         if kind == "Regex":
+            self.fallible = True
             return call("rt.dynamic_regex", text)
         if kind == "Lazy":
             return call("rt.text", text)

@@ -13,6 +13,8 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 #: transformations whose argument is the rest of the text up to the closing brace
 _RAW: Final = frozenset({"re.subst"})
 #: transformations with a single-character argument at this position (a comma is a character too)
+#: transformations whose text arguments keep trailing blanks
+_KEEP_BLANKS: Final = frozenset({"s.rm", "s.replace"})
 _CHAR_ARG: Final = {"s.select": 1, "param.value": 1, "param.in": 1, "param.valueat": 1, "param.name": 1, "param.count": 0}
 
 
@@ -148,7 +150,8 @@ def _transformation(body: str, base: int) -> Transformation:
             else:
                 end = rest.find(",", at)
                 end = len(rest) if end < 0 else end
-                args.append(rest[at:end].strip(" \t\r\n"))
+                piece = rest[at:end]
+                args.append(piece.lstrip(" \t\r\n") if name in _KEEP_BLANKS else piece.strip(" \t\r\n"))
                 at = end
         while at < len(rest) and rest[at] in " \t\r\n":
             at += 1

@@ -29,3 +29,6 @@ class GrammarBase:
     def fail(self, code: str, span: Span, message: str, hint: str | None = None) -> None:
         self.failed = True
         self.sink.error(code, span, message, hint=hint)
+
+    def recovered(self) -> None:
+        """An error production is complete: the next mistake is one of its own."""

@@ -60,7 +60,10 @@ class ExpressionRules(GrammarBase):
         | DEFINED expr
         | INTCAST expr
         | STRCAST expr"""
-        p[0] = n.Unary(span=self.whole(p), op=_WORDS.get(p[1], p[1]), operand=p[2])
+        op = _WORDS.get(p[1], p[1])
+        if op == "!" and isinstance(p[2], n.SelectRef):
+            self.fail("K0601", self.whole(p), "'!' wants a number, a select is a text", 'compare with "", or use strempty()')
+        p[0] = n.Unary(span=self.whole(p), op=op, operand=p[2])
 
     def p_expr_function(self, p: Any) -> None:
         """expr : STRLEN LPAREN expr RPAREN
@@ -77,6 +80,7 @@ class ExpressionRules(GrammarBase):
 
     def p_expr_paren_error(self, p: Any) -> None:
         """expr : LPAREN error RPAREN"""
+        self.recovered()
         p[0] = n.Int(span=self.whole(p), value=0)
 
     def p_expr_assign(self, p: Any) -> None:
@@ -263,6 +267,7 @@ class ExpressionRules(GrammarBase):
 
     def p_call_error(self, p: Any) -> None:
         """call : ID LPAREN error RPAREN"""
+        self.recovered()
         p[0] = n.Call(span=self.whole(p), name=p[1], args=())
 
     def p_args(self, p: Any) -> None:

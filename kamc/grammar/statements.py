@@ -9,6 +9,9 @@ from kamc.grammar.base import GrammarBase
 
 
 class StatementRules(GrammarBase):
+    #: names of flags declared so far
+    declared_flags: set[str]
+
     def p_actions(self, p: Any) -> None:
         """actions : action
         | actions action"""
@@ -34,6 +37,7 @@ class StatementRules(GrammarBase):
 
     def p_action_error(self, p: Any) -> None:
         """action : error SEMICOLON"""
+        self.recovered()
         p[0] = n.Null(span=self.at(p, 2))
 
     def p_command_call(self, p: Any) -> None:
@@ -72,12 +76,12 @@ class StatementRules(GrammarBase):
 
     def p_while(self, p: Any) -> None:
         """while_stmt : WHILE expr body"""
-        p[0] = n.While(span=self.whole(p), test=p[2], body=p[3])
+        p[0] = n.While(span=self.whole(p), test=p[2], body=p[3], seen=self.spans[-1])
 
     def p_switch(self, p: Any) -> None:
         """switch_stmt : SWITCH expr LBRACE cases RBRACE
         | SWITCH expr LBRACE RBRACE"""
-        p[0] = n.Switch(span=self.whole(p), value=p[2], cases=tuple(p[4]) if len(p) == 6 else ())
+        p[0] = n.Switch(span=self.whole(p), value=p[2], cases=tuple(p[4]) if len(p) == 6 else (), seen=self.spans[-1])
 
     def p_cases(self, p: Any) -> None:
         """cases : case
@@ -128,7 +132,7 @@ class StatementRules(GrammarBase):
         self._core(p, p[3])
 
     def p_core_two(self, p: Any) -> None:
-        """core_call : LOG LPAREN signed COMMA string RPAREN
+        """core_call : LOG LPAREN number COMMA string RPAREN
         | ERROR LPAREN string COMMA string RPAREN
         | CFG_SELECT LPAREN string COMMA expr RPAREN"""
         self._core(p, p[3], p[5])
@@ -166,6 +170,12 @@ class StatementRules(GrammarBase):
     def p_flag_name(self, p: Any) -> None:
         """flag_name : ID"""
         p[0] = n.Word(span=self.at(p), text=p[1])
+
+    def p_flag_name_string(self, p: Any) -> None:
+        """flag_name : STRING"""
+        if p[1][0] not in self.declared_flags:
+            self.fail("K0111", self.at(p), f"flag {p[1][0]!r} is not declared", f"flags {p[1][0]};")
+        p[0] = n.Word(span=self.at(p), text=p[1][0], kind="quoted")
 
     def p_core_forward(self, p: Any) -> None:
         """core_call : FORWARD LPAREN fwd_host RPAREN

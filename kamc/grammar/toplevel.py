@@ -13,6 +13,7 @@ _NUMBER_TYPES = ("int", "bool", "signed int")
 
 class TopLevelRules(GrammarBase):
     items: list[n.Item]
+    declared_flags: set[str]
 
     def p_cfg(self, p: Any) -> None:
         """cfg : items"""
@@ -240,6 +241,7 @@ class TopLevelRules(GrammarBase):
         number = p[3][0] if len(p) == 4 else None
         if number is not None and not 0 <= number <= 31:
             self.fail("K0111", self.at(p, 3), f"flag position {number} is not within 0 and 31")
+        self.declared_flags.add(p[1])
         p[0] = (p[1], number)
 
     def p_flag_id(self, p: Any) -> None:

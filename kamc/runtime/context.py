@@ -16,7 +16,8 @@ from kamc.runtime.sip.message import SipMessage
 if TYPE_CHECKING:
     from kamc.runtime.api import Runtime
 
-MAX_ROUTE_DEPTH = 256
+#: Kamailio counts the main route and the called one as well: 256 levels are 254 nested calls here
+MAX_ROUTE_DEPTH = 254
 
 
 class Branch:
@@ -37,7 +38,7 @@ class Branch:
 class Ctx:
     """See the module. ``ruri`` is the request URI as the script has made it."""
 
-    rc = 1
+    rc = 0
     depth = 0
     #: the kind of block that runs now
     kind: Routes = Routes.REQUEST

@@ -6,6 +6,7 @@ Names and behaviour: Kamailio core cookbook.
 from __future__ import annotations
 
 import os
+import subprocess
 from typing import Any
 
 from kamc.declare.module import Module, pv, pv_class
@@ -36,8 +37,13 @@ class Core(Module):
         return 1
 
     def exec(self, ctx: Ctx, command: str) -> int:
-        self.rt.log.error("exec(%r) is not implemented: module exec has exec_msg()", command)
-        return -1
+        """Start a shell command and go on: a worker does not wait for it."""
+        try:
+            subprocess.Popen(command, shell=True, stdin=subprocess.DEVNULL, start_new_session=True)
+        except OSError as err:
+            self.rt.log.error("exec(%r): %s", command, err)
+            return -1
+        return 1
 
     # -- flags -----------------------------------------------------------------------------------------------------------
 
@@ -121,7 +127,7 @@ class Core(Module):
         hostport, _, params = text.partition(";")
         host, _, port = hostport.rpartition(":") if ":" in hostport and not hostport.endswith("]") else (hostport, "", "")
         kept = [p for p in uri.params.split(";") if p and not p.lower().startswith("transport")] if params else [p for p in uri.params.split(";") if p]
-        return self.set_ruri(ctx, uri.replaced(host=host or hostport, port=port, params=";".join([*kept, *([params] if params else [])])))
+        return self.set_ruri(ctx, uri.replaced(host=host or hostport, port=port, params=";".join([*([params] if params else []), *kept])))
 
     sethostporttrans = sethpt = rewritehostporttrans
 
@@ -297,7 +303,7 @@ class Core(Module):
         return str(ctx.outgoing[0].ip) if ctx.outgoing else ""
 
     def test_method(self, ctx: Ctx, text: str) -> bool:
-        return ctx.msg.method == text
+        return ctx.msg.method == text or ctx.msg.method.lower() == text.lower()
 
     def test_uri(self, ctx: Ctx, text: str) -> bool:
         return self.text_uri(ctx).lower() == text.lower()
@@ -314,8 +320,7 @@ class Core(Module):
         uri = parse_uri(text)
         if uri is None or not uri.host:
             return False
-        proto = uri.transport or ("tls" if uri.is_sips else "")
-        return bool(self.rt.is_myself(uri.host, uri.port_number, proto))
+        return bool(self.rt.is_myself(uri.host, uri.real_port()))
 
     def test_uri_myself(self, ctx: Ctx, _: str) -> bool:
         return self._uri_myself(ctx.ruri)

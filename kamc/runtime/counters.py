@@ -12,9 +12,12 @@ class Counters:
         self.values: dict[tuple[str, str], int] = {}
         self.callbacks: dict[tuple[str, str], Callable[[], int]] = {}
         self.docs: dict[tuple[str, str], str] = {}
+        #: what modules have registered; the core counts whether somebody looks or not
+        self.known: set[tuple[str, str]] = set()
 
     def register(self, group: str, name: str, callback: Callable[[], int] | None = None, doc: str = "") -> None:
         key = (group, name)
+        self.known.add(key)
         if callback is not None:
             self.callbacks[key] = callback
         else:
@@ -40,12 +43,12 @@ class Counters:
         """A statistic by its bare name, ``group:name`` or ``group.name``."""
         for sep in (":", "."):
             group, _, rest = name.partition(sep)
-            if rest and ((group, rest) in self.values or (group, rest) in self.callbacks):
+            if rest and (group, rest) in self.known:
                 return group, rest
         return next((key for key in self.keys() if key[1] == name), None)
 
     def keys(self) -> list[tuple[str, str]]:
-        return sorted({*self.values, *self.callbacks})
+        return sorted(self.known)
 
     def groups(self) -> list[str]:
         return sorted({g for g, _ in self.keys()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from kamc.runtime.context import Ctx
 
 _STEP = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)|\[(-?[0-9]+)\]|\[\"?([^\"\]]*)\"?\]")
+_CREDENTIAL = re.compile(r'([A-Za-z-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^,\s]*))')
 Select = Callable[["Ctx"], Value]
 _ADDRESS = {"from": "from", "f": "from", "to": "to", "t": "to", "contact": "contact", "m": "contact", "refer_to": "refer-to", "rpid": "remote-party-id",
             "remote_party_id": "remote-party-id", "ppi": "p-preferred-identity", "pai": "p-asserted-identity"}  # fmt: skip
@@ -49,7 +51,7 @@ def _resolve(rt: Runtime, steps: list[str | int]) -> Select:
     if head in _ADDRESS:
         key = _ADDRESS[head]
         return lambda ctx: _address_part(ctx.msg.value(key), rest)
-    if head in ("method", "call_id", "cseq", "callid", "msg", "ua", "user_agent", "src", "dst", "received", "via", "v", "cfg_get", "hf_value", "tm", "sys", "rr", "record_route", "route", "event", "content_length", "content_type", "expires", "max_forwards", "subject", "organization", "priority", "allow", "supported", "require", "proxy_require", "unsupported", "accept", "accept_encoding", "accept_language", "content_disposition", "session_expires", "min_se", "sip_if_match", "server", "status", "reason", "timestamp", "warning", "date"):  # noqa: E501
+    if head in ("method", "call_id", "cseq", "callid", "msg", "ua", "user_agent", "src", "dst", "received", "via", "v", "cfg_get", "hf_value", "tm", "sys", "rr", "record_route", "route", "event", "content_length", "content_type", "expires", "max_forwards", "subject", "organization", "priority", "allow", "supported", "require", "proxy_require", "unsupported", "accept", "accept_encoding", "accept_language", "content_disposition", "session_expires", "min_se", "sip_if_match", "server", "status", "reason", "timestamp", "warning", "date", "authorization", "proxy_authorization", "www_authenticate", "proxy_authenticate"):  # noqa: E501
         return _other(rt, head, rest)
     return _none
 
@@ -57,7 +59,15 @@ def _resolve(rt: Runtime, steps: list[str | int]) -> Select:
 def _other(rt: Runtime, head: str, rest: list[str | int]) -> Select:
     if head == "cfg_get" and len(rest) >= 2:
         group, name = str(rest[0]), str(rest[-1])
-        return lambda ctx: rt.custom.get((group, name))
+
+
+        def setting(ctx: Ctx) -> Value:
+            value = rt.custom.get((group, name))
+            if value is None and group == "core":
+                value = rt.log.level if name == "debug" else rt.param(name)
+            return str(value) if isinstance(value, int | str) else None
+
+        return setting
     if head == "method":
         return lambda ctx: ctx.msg.method
     if head in ("call_id", "callid"):
@@ -72,6 +82,10 @@ def _other(rt: Runtime, head: str, rest: list[str | int]) -> Select:
         return _message_part(rt, rest)
     if head == "hf_value" and rest:
         return lambda ctx: _hf_value(ctx, rest)
+    if head in ("authorization", "proxy_authorization", "www_authenticate", "proxy_authenticate"):
+        return lambda ctx: _credential(ctx, head.replace("_", "-"), rest)
+    if head == "sys":
+        return lambda ctx: str(os.getpid()) if rest and rest[0] == "pid" else None
     if head == "received":
         return lambda ctx: _endpoint_part(ctx, "dst", rest)
     name = {"user_agent": "user-agent", "ua": "user-agent", "rr": "record-route"}.get(head, head.replace("_", "-"))
@@ -79,12 +93,26 @@ def _other(rt: Runtime, head: str, rest: list[str | int]) -> Select:
     return lambda ctx: ctx.msg.value(name) if not rest else _address_part(ctx.msg.value(name), rest)
 
 
+def _credential(ctx: Ctx, key: str, rest: list[str | int]) -> Value:
+    """``@authorization["realm"].username``; without a realm the first header counts."""
+    realm = str(rest[0]) if len(rest) > 1 else None
+    field = str(rest[-1]) if rest else ""
+    for header in ctx.msg.all(key):
+        found = {m.group(1).lower(): m.group(2) if m.group(2) is not None else m.group(3) for m in _CREDENTIAL.finditer(header[2])}
+        if realm is None or found.get("realm") == realm:
+            return header[2] if not rest else found.get(field)
+    return None
+
+
 def _message_part(rt: Runtime, rest: list[str | int]) -> Select:
     part = str(rest[0]) if rest else ""
-    if part == "header" and len(rest) > 1:
-        return _resolve(rt, rest[1:])
+    if part in ("header", "h") and len(rest) > 1:
+        name = str(rest[1]).lower().replace("_", "-")
+        key = COMPACT.get(name, name)
+        inner = rest[2:]
+        return lambda ctx: ctx.msg.value(key) if not inner else _address_part(ctx.msg.value(key), inner)
     simple: dict[str, Callable[[Ctx], Value]] = {
-        "len": lambda ctx: str(len(ctx.msg.text)), "id": lambda ctx: None, "body": lambda ctx: ctx.msg.body or None, "type": lambda ctx: "SIP_REQUEST" if ctx.msg.is_request else "SIP_REPLY",
+        "len": lambda ctx: str(len(ctx.msg.text)), "id": lambda ctx: None, "body": lambda ctx: ctx.msg.body or None, "type": lambda ctx: "1" if ctx.msg.is_request else "2",
         "": lambda ctx: ctx.msg.text, "first_line": lambda ctx: ctx.msg.text[: ctx.msg.first_line_end].rstrip("\r\n"),
         "flags": lambda ctx: str(ctx.flags),
     }  # fmt: skip
@@ -103,7 +131,9 @@ def _first_line(ctx: Ctx, rest: list[str | int]) -> Value:
     msg = ctx.msg
     part = str(rest[0]) if rest else ""
     if msg.is_request:
-        return {"method": msg.method, "uri": msg.uri, "version": msg.version}.get(part, msg.text[: msg.first_line_end].rstrip("\r\n") if not part else None)
+        if part == "uri":
+            return _uri_part(msg.uri, rest[1:])
+        return {"method": msg.method, "version": msg.version}.get(part, msg.text[: msg.first_line_end].rstrip("\r\n") if not part else None)
     return {"version": msg.version, "status": f"{msg.status}", "code": f"{msg.status}", "reason": msg.reason}.get(part)
 
 
@@ -162,11 +192,12 @@ def _parsed_uri_part(uri: Uri, rest: list[str | int]) -> Value:
     part = str(rest[0])
     if part == "params":
         if len(rest) > 1:
-            return uri.param_map.get(str(rest[1]).lower())
-        return uri.params or None
+            return uri.param_map.get(str(rest[1]).lower()) or ""
+        return uri.params
     if part == "hostport":
         return f"{uri.host}:{uri.real_port()}"
-    table: dict[str, Value] = {"type": uri.scheme, "user": uri.user, "pwd": uri.password, "host": uri.host, "port": uri.port or None, "rn_user": uri.user,
+    # parts that a URI can have exist, empty, when it has them not
+    table: dict[str, Value] = {"type": uri.scheme, "user": uri.user or "", "pwd": uri.password or "", "host": uri.host, "port": uri.port, "rn_user": uri.user or "",
                                "transport": uri.transport or "udp"}  # fmt: skip
     return table.get(part)
 
@@ -194,7 +225,7 @@ def _address_part(value: str | None, rest: list[str | int]) -> Value:
         return _uri_part(address.uri, inner)
     if part == "params" and len(rest) > 1:
         return address.param(str(rest[1]).lower())
-    table: dict[str, Value] = {"tag": address.tag, "name": address.display.strip('"') or None, "params": address.params or None, "q": address.param("q"),
+    table: dict[str, Value] = {"tag": address.tag, "name": address.display or None, "params": address.params or None, "q": address.param("q"),
                                "expires": address.param("expires"), "methods": address.param("methods"), "received": address.param("received"),
                                "instance": address.param("+sip.instance")}  # fmt: skip
     return table.get(part)

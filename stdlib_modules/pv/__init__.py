@@ -20,7 +20,6 @@ class Pv(MessageVars, AddressVars, NetworkVars, ScriptVars, AvpVars, XavpVars, T
     """The variables by area are mix-ins."""
 
     name = "pv"
-    ignored_params = ("shv_hash_size",)
 
     @staticmethod
     def _setting(value: str) -> tuple[str, int | str]:

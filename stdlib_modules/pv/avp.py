@@ -14,13 +14,14 @@ class AvpVars(Vars):
     @pv_class("avp", set=True, index=True)
     def pv_avp(self, spec: PvSpec) -> BoundPv:
         literal, name_of = inner_name(self.rt, (spec.inner or "").strip())
-        name = literal.removeprefix("s:").removeprefix("i:")
+        # a number name (i:5) is another avp than the text 5
+        name = literal.removeprefix("s:")
         index, index_of = index_getter(self.rt, spec)
         if name_of is None and index is None and index_of is None:
             return self._plain(name)
 
         def key(ctx: Ctx) -> str:
-            return name if name_of is None else to_str(name_of(ctx)).removeprefix("s:").removeprefix("i:")
+            return name if name_of is None else to_str(name_of(ctx)).removeprefix("s:")
 
         def get(ctx: Ctx) -> Value:
             stack = ctx.avps.get(key(ctx))

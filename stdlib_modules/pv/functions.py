@@ -34,7 +34,7 @@ class Functions(Vars):
     @function(ANY)
     def is_int(self, ctx: Ctx, pvar: PvArg) -> int:
         value = pvar.get(ctx)
-        return 1 if isinstance(value, int) or (isinstance(value, str) and value.isdecimal()) else -1
+        return 1 if isinstance(value, int) else -1
 
     @function(ANY)
     def typeof(self, ctx: Ctx, pvar: PvArg, vtype: Lit) -> int:
@@ -150,7 +150,7 @@ class Functions(Vars):
         if not roots or not isinstance(roots[0], dict):
             return -1
         mark = '"' if quote else ""
-        text = "".join(f"{n}={mark}{to_str(v[0])}{mark};" if to_str(v[0]) != "" else f"{n};" for n, v in roots[0].items() if v and not isinstance(v[0], dict))
+        text = "".join(f"{n}={mark}{to_str(v[0])}{mark};" if to_str(v[0]) != "" else f"{n};" for n, v in reversed(roots[0].items()) if v and not isinstance(v[0], dict))
         setter = self.rt.pv_arg(pvname).set
         if setter is None:
             return -1

@@ -407,6 +407,38 @@ class MessageVars(Vars):
     def _du(self, ctx: Ctx) -> Uri | None:
         return parse_uri(ctx.du) if ctx.du else None
 
+    @pv("fs", set="set_fs")
+    def pv_fs(self, ctx: Ctx) -> str | None:
+        return str(ctx.send_socket) if ctx.send_socket is not None else None
+
+    def set_fs(self, ctx: Ctx, value: Value) -> None:
+        if not value:
+            ctx.send_socket = None
+            return
+        parts = to_str(value).split(":")
+        proto = parts.pop(0) if parts[0] in ("udp", "tcp", "tls", "sctp") else ""
+        port = int(parts.pop()) if len(parts) > 1 and parts[-1].isdigit() else 0
+        found = self.rt.worker.find_listener(proto, ":".join(parts), port)
+        if found is None:
+            self.rt.log.error("$fs: %s is no listening socket", value)
+            return
+        ctx.send_socket = found
+
+    @pv("fsn", set="set_fsn")
+    def pv_fsn(self, ctx: Ctx) -> str | None:
+        return (ctx.send_socket.name or None) if ctx.send_socket is not None else None
+
+    def set_fsn(self, ctx: Ctx, value: Value) -> None:
+        ctx.send_socket = self.rt.worker.find_listener_name(to_str(value)) if value else None
+
+    @pv("fsp")
+    def pv_fsp(self, ctx: Ctx) -> Value:
+        return ctx.send_socket.port if ctx.send_socket is not None else None
+
+    @pv("mts")
+    def pv_mts(self, ctx: Ctx) -> str:
+        return "rq" if ctx.msg.is_request else "rp"
+
     @pv("dd")
     def pv_dd(self, ctx: Ctx) -> str | None:
         uri = self._du(ctx)
@@ -428,7 +460,7 @@ class MessageVars(Vars):
             return parse_uri(ctx.du or ctx.ruri)
 
         table: dict[str, Callable[[Uri], Value]] = {
-            "U": lambda u: u.user, "d": lambda u: u.host, "p": lambda u: str(u.real_port()), "P": lambda u: u.param_map.get("transport") or "udp",
+            "U": lambda u: u.user, "d": lambda u: u.host, "p": lambda u: str(u.real_port()), "P": lambda u: u.param_map.get("transport") or "UDP",
             "i": lambda u: self.rt.datapath.lookup(u.host),
         }  # fmt: skip
         key = spec.inner or ""

@@ -12,18 +12,16 @@ from stdlib_modules.pv.base import Vars
 
 
 class ScriptVars(Vars):
-    def _slot(self, spec: PvSpec, unset: Value) -> BoundPv:
-        slots = self.rt.vars
+    @pv_class("vn", set=True)
+    def pv_vn(self, spec: PvSpec) -> BoundPv:
+        """As $var with a space of its own, and undefined while unset."""
+        slots = self.rt.worker.undefined_vars
         name = (spec.inner or "").strip()
-
-        def get(ctx: Ctx) -> Value:
-            value = slots.get(name)
-            return unset if value is None else value
 
         def put(ctx: Ctx, value: Value) -> None:
             slots[name] = value
 
-        return BoundPv(get, put)
+        return BoundPv(lambda ctx: slots.get(name), put)
 
     @pv_class("var", "vz", set=True)
     def pv_var(self, spec: PvSpec) -> BoundPv:
@@ -31,20 +29,19 @@ class ScriptVars(Vars):
         name = (spec.inner or "").strip()
 
         def get(ctx: Ctx) -> Value:
-            value = slots.get(name, 0)
-            return 0 if value is None else value
+            value: Value = slots.get(name, 0)
+            return value
 
         def put(ctx: Ctx, value: Value) -> None:
-            slots[name] = value if value is not None or self.keeps_undefined else 0
+            slots[name] = 0 if value is None else value
 
         return BoundPv(get, put)
 
-    #: $vn sees an undefined value that $var would show as 0
-    keeps_undefined = True
+    @classmethod
+    def check_pv_var(cls, spec: PvSpec) -> str | None:
+        return None if (spec.inner or "").strip() else "a variable needs a name"
 
-    @pv_class("vn", set=True)
-    def pv_vn(self, spec: PvSpec) -> BoundPv:
-        return self._slot(spec, None)
+    check_pv_vn = check_pv_shv = check_pv_var
 
     @pv_class("shv", set=True)
     def pv_shv(self, spec: PvSpec) -> BoundPv:
@@ -76,6 +73,17 @@ class ScriptVars(Vars):
     def pv_sel(self, spec: PvSpec) -> BoundPv:
         return BoundPv(self.rt.select("@" + (spec.inner or "").strip(), True))
 
+    @pv_class("ccp")
+    def pv_ccp(self, spec: PvSpec) -> BoundPv:
+        """A core setting by ``group.name``."""
+        group, _, name = (spec.inner or "").partition(".")
+
+        def get(ctx: Ctx) -> Value:
+            value = self.rt.log.level if (group, name) == ("core", "debug") else self.rt.custom.get((group, name), self.rt.param(name))
+            return value if isinstance(value, int | str) else None
+
+        return BoundPv(get)
+
     @pv_class("stat")
     def pv_stat(self, spec: PvSpec) -> BoundPv:
         literal, getter = inner_name(self.rt, (spec.inner or "").strip())
@@ -95,7 +103,7 @@ class ScriptVars(Vars):
         inner = parse_pv((spec.inner or "").strip())
         name = inner.inner or ""
         if inner.name == "avp":
-            key = name.removeprefix("s:").removeprefix("i:")
+            key = name.removeprefix("s:")
             return BoundPv(lambda ctx: len(ctx.avps.get(key, ())))
         get_all = self.rt.bind(inner).get
         return BoundPv(lambda ctx: self.rt.modules["pv"].xavp_count(ctx, inner) if inner.name in ("xavp", "xavi", "xavu") else int(get_all(ctx) is not None))

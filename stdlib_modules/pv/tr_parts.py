@@ -54,7 +54,7 @@ class PartTransformations:
     @staticmethod
     @transformation("uri.params")
     def uri_params(value: Value) -> Value:
-        return u.params if (u := _uri(value)) else ""
+        return u.params if (u := _uri(value)) and u.scheme != "tel" else ""
 
     @staticmethod
     @transformation("uri.headers")
@@ -186,10 +186,8 @@ class PartTransformations:
     def nameaddr_name(value: Value) -> Value:
         text = to_str(value)
         head, bracket, _ = text.partition("<")
-        # Kamailio drops the first quote's partner here: the name ends where the bracket begins, one character early
-        if bracket and head.startswith('"'):
-            return head[:-2] + head[-1] if head.endswith('" ') else head
-        return head.strip() if bracket else ""
+        # the blank before the bracket belongs to the name, as recorded
+        return head.lstrip() if bracket else ""
 
     @staticmethod
     @transformation("nameaddr.uri")

@@ -120,8 +120,10 @@ class StringTransformations:
     @staticmethod
     @transformation("s.decode.hexa")
     def s_decode_hexa(value: Value) -> Value:
+        text = to_str(value)
         try:
-            return bytes.fromhex(to_str(value)).decode("latin-1")
+            # an odd digit at the end is left over
+            return bytes.fromhex(text[: len(text) // 2 * 2]).decode("latin-1")
         except ValueError:
             return None
 

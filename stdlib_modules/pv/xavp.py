@@ -110,6 +110,8 @@ class XavpVars(Vars):
             if tree is None:
                 return None
             if number == len(steps) - 1 and isinstance(tree, dict):
+                if kind == "xavu":
+                    return None
                 return f"<<{'xavp' if kind == 'xavp' else kind}:{id(tree) & 0xFFFFFFFF:#x}>>"
         return tree  # type: ignore[no-any-return]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kamc.declare import Module, rpc
+from kamc.declare import Exit, Module, Routes, rpc
 from kamc.runtime.context import Ctx
 from kamc.runtime.tm.engine import TmParams
 from kamc.runtime.tm.transaction import Transaction
@@ -17,11 +17,7 @@ from stdlib_modules.tm.uac import UacFunctions
 
 class Tm(RelayFunctions, ReplyFunctions, SettingFunctions, ContactFunctions, UacFunctions, Module):
     name = "tm"
-    ignored_params = ("hash_size", "delete_timer", "noisy_ctimer", "unix_tx_timeout", "own_cancel", "tm_aggregate_challenges", "cancel_b_method",
-                      "reparse_on_dns_failover", "reparse_invite", "fr_timer_avp", "fr_inv_timer_avp", "contacts_avp", "contact_flows_avp", "e2e_cancel_reason",
-                      "local_cancel_reason", "local_ack_mode", "evlreq_mode", "event_callback", "relay_100", "headers_mode", "enable_uac_fr",
-                      "reply_to_via", "blst_503", "blst_503_def_timeout", "blst_503_min_timeout", "blst_503_max_timeout", "blst_methods_add",
-                      "blst_methods_lookup", "rich_redirect", "cancel_reason_avp", "xavp_contact", "event_callback_lres_sent")  # fmt: skip
+    ignored_params = ("noisy_ctimer", "contacts_avp", "contact_flows_avp", "exec_time_check", "tw_append", "unix_tx_timeout")
 
     class Params:
         fr_timer: int = 30000
@@ -41,14 +37,19 @@ class Tm(RelayFunctions, ReplyFunctions, SettingFunctions, ContactFunctions, Uac
         default_reason: str = "Server Internal Error"
         disable_6xx_block: int = 0
         failure_reply_mode: int = 3
-        faked_reply_prio: int = 2000
+        faked_reply_prio: int = 0
+        cancel_b_method: int = 1
+        relay_100: int = 0
+        e2e_cancel_reason: int = 1
+        local_cancel_reason: int = 1
+        reply_408_code: int = 408
+        reply_408_reason: str = "Request Timeout"
         remap_503_500: int = 1
         failure_exec_mode: int = 0
         dns_reuse_rcv_socket: int = 0
         restart_fr_on_each_reply: int = 1
         aggregate_challenges: int = 1
         ac_extra_hdrs: str = ""
-        local_ack_headers: str = ""
         on_sl_reply: str = ""
 
     def mod_init(self) -> None:
@@ -58,6 +59,8 @@ class Tm(RelayFunctions, ReplyFunctions, SettingFunctions, ContactFunctions, Uac
                 setattr(params, name, getattr(self.p, name))
         self.rt.tm.params = params
         self.rt.worker.unfinished = self.unfinished
+        if self.p.on_sl_reply:
+            self.rt.datapath.stray_reply = self.stray_reply
         for stat in ("current", "waiting", "total", "local", "rpl_received", "rpl_generated", "rpl_sent", "6xx", "5xx", "4xx", "3xx", "2xx"):
             name = stat.replace("rpl_", "") + ("_replies" if stat.startswith("rpl_") else "_transactions")
             self.rt.counters.register("tmx", name, lambda s=stat: self.rt.tm.stats[s])
@@ -67,6 +70,18 @@ class Tm(RelayFunctions, ReplyFunctions, SettingFunctions, ContactFunctions, Uac
     def current(self, ctx: Ctx) -> Transaction | None:
         """The transaction that a run belongs to."""
         return ctx.t if ctx.t is not None and not ctx.t.deleted else None
+
+    def stray_reply(self, ctx: Ctx) -> bool:
+        """on_sl_reply: a reply of no transaction runs a route, whose result says whether it goes on."""
+        name = self.p.on_sl_reply
+        function = self.rt.route_function("reply", name) if name else None
+        if function is None:
+            return True
+        ctx.kind = Routes.TM_ONREPLY
+        try:
+            return function(ctx) != 0
+        except Exit:
+            return False
 
     def unfinished(self, t: Transaction, ctx: Ctx) -> None:
         """At the end of a script with a transaction that nobody answered: a delayed error goes out now, else it just waits."""

@@ -31,8 +31,11 @@ class ContactFunctions:
             return 1
         same = len({b.q for b in targets}) == 1
         if same and not mode:
+            ctx.avps[self._KEY] = [[targets]]
+            ctx.branches = []
+            ctx.ruri_used = True
             return 1
-        ordered = sorted(targets, key=lambda b: -(b.q if b.q >= 0 else 1000))
+        ordered = sorted(targets, key=lambda b: -b.q)  # without q comes last
         groups: list[list[Branch]] = []
         for b in ordered:
             if groups and not mode and groups[-1][0].q == b.q:
@@ -49,7 +52,7 @@ class ContactFunctions:
         """The next group becomes the destination set. -2 when there is none left."""
         held = ctx.avps.get(self._KEY)
         if held is None:
-            return 1
+            return -1
         groups: list[list[Branch]] = held[0]
         if not groups:
             return -2

@@ -10,13 +10,16 @@ from kamc.declare.values import to_str
 from kamc.errors import SipError
 from kamc.runtime.context import Ctx
 from kamc.runtime.sip.uri import parse_uri
-from kamc.runtime.tm.engine import E_BAD_URI
+from kamc.runtime.tm.engine import E_BAD_ADDRESS, E_BAD_URI, E_SEND
 from kamc.runtime.tm.transaction import Transaction
 
 _RF = Routes.REQUEST | Routes.FAILURE
 _ROB = Routes.REQUEST | Routes.ONREPLY | Routes.BRANCH
 #: internal error → reply
-_ERRORS = {E_BAD_URI: (478, "Unresolvable destination"), -6: (477, "Send failed"), -1: (500, "Server Internal Error")}
+_ERRORS = {
+    E_SEND: (477, "Unfortunately error on sending to next hop occurred"), E_BAD_ADDRESS: (478, "Unresolvable destination"),
+    E_BAD_URI: (479, "Regretfully, we were not able to process the URI"), -1: (500, "I'm terribly sorry, server error occurred"),
+}  # fmt: skip
 
 
 class RelayFunctions:
@@ -56,19 +59,14 @@ class RelayFunctions:
             if t is not None and t.status >= 300 and t.is_invite:
                 t.server.acked()
                 raise Exit
-            return 1 if t is not None or self._e2e_ack(msg) else -1
+            # an ACK for a 2xx belongs to no transaction: the script relays it
+            return -1
         if t is None:
             return -1
         if t.msg is not msg:
             t.server.repeated()
             raise Exit
         return 1
-
-    def _e2e_ack(self, msg: Any) -> bool:
-        """An ACK for a 2xx of a transaction that is still here."""
-        number = str(msg.cseq[0])
-        t = self.rt.tm.by_callid(msg.call_id, number)
-        return t is not None and 200 <= t.status < 300
 
     # -- creating --------------------------------------------------------------------------------------------------------
 
@@ -130,7 +128,7 @@ class RelayFunctions:
             t = self.make(ctx)
         except SipError as err:
             self.rt.log.error("t_relay: %s", err)
-            ctx.remember("error_reply", (400, "Bad Request"))
+            ctx.remember("error_reply", (400, "Bad Request (400/SL)"))
             return -1
         if t is None:
             return self._forward_ack(ctx, uri)
@@ -141,9 +139,9 @@ class RelayFunctions:
         rc = int(engine.relay_branches(t, ctx, uri))
         if rc < 0:
             code, reason = _ERRORS.get(rc, _ERRORS[-1])
-            ctx.remember("error_reply", (code, reason))
+            ctx.remember("error_reply", (code, f"{reason} ({-rc}/SL)"))
             if not flags & 2 and not t.no_internal_reply and ctx.kind & Routes.REQUEST and t.status < 200 and not t.branches:
-                ctx.remember("delayed_error", (code, f"{reason} ({code}/TM)"))
+                ctx.remember("delayed_error", (code, f"{reason} ({-rc}/TM)"))
         return rc
 
     def _relay_cancel(self, ctx: Ctx, uri: str | None) -> int:

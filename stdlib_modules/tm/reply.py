@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kamc.declare import ANY, Routes, function
-from kamc.declare.argtypes import BranchRoute, EventRoute, FailureRoute, Lit, ReplyRoute
+from kamc.declare.argtypes import BranchRoute, EventRoute, FailureRoute, Lit, Regex, ReplyRoute
 from kamc.runtime.context import Ctx
 from kamc.runtime.tm.transaction import ClientBranch, Transaction
 
@@ -117,9 +117,8 @@ class ReplyFunctions:
         return t.status
 
     @function(_RFO)
-    def t_check_status(self, ctx: Ctx, re: str) -> int:
-        status = str(self.status_of(ctx))
-        return 1 if self.rt.dynamic_regex(re).test(status) else -1
+    def t_check_status(self, ctx: Ctx, re: Regex) -> int:
+        return 1 if re.test(str(self.status_of(ctx))) else -1
 
     @function(Routes.REQUEST | Routes.FAILURE | Routes.ONREPLY | Routes.BRANCH)
     def t_get_status_code(self, ctx: Ctx) -> int:

@@ -20,7 +20,7 @@ from kamc.declare.routes import Drop, Exit, Routes
 from kamc.declare.values import EvalError
 from kamc.errors import SipError
 from kamc.runtime.context import Ctx
-from kamc.runtime.net.endpoint import Dest, Flow, Listener, is_ip
+from kamc.runtime.net.endpoint import PROTO_ID, Dest, Flow, Listener, is_ip
 from kamc.runtime.sip.addr import parse_addr
 from kamc.runtime.sip.build import build_forwarded_reply, build_reply, build_request, via_with_source
 from kamc.runtime.sip.message import SipMessage, parse_message
@@ -28,6 +28,7 @@ from kamc.runtime.sip.uri import parse_uri
 from kamc.runtime.sip.via import split_vias
 
 if TYPE_CHECKING:
+    from kamc.runtime.api import Runtime
     from kamc.runtime.proc.worker import Worker
 
 _COOKIE = "z9hG4bK"
@@ -49,6 +50,8 @@ class Datapath:
         #: functions of modules that see every request before and after the script
         self.pre_request: list[Callable[[Ctx], bool]] = []
         self.post_script: list[Callable[[Ctx], None]] = []
+        #: asked about replies of no transaction; False drops them
+        self.stray_reply: Callable[[Ctx], bool] | None = None
         #: modules may change what goes out (topoh, siptrace): text in, text out
         self.outgoing_filters: list[Callable[[str, Dest], str | None]] = []
 
@@ -77,10 +80,27 @@ class Datapath:
         except SipError as err:
             self._bad_message(err, flow, text)
             return
+        event = ("event", "core:msg-received")
+        if event in rt.functions and rt.param("received_route_mode") and not self._received_event(rt, msg, flow):
+            return
+        first = msg.first
+        if not ("cseq" in first and "call-id" in first and "from" in first and "to" in first) or msg.cseq[0] < 0:
+            self._bad_message(SipError("From, To, Call-ID or CSeq missing or bad"), flow, text)
+            return
         if msg.is_request:
             self._request(Ctx(rt, msg, flow, Routes.REQUEST))
         else:
             self._reply(msg, flow)
+
+    def _received_event(self, rt: Runtime, msg: SipMessage, flow: Flow) -> bool:
+        """``event_route[core:msg-received]``: sees the bytes before anything else and may drop them."""
+        ctx = Ctx(rt, msg, flow, Routes.EVENT)
+        listener = flow.listener
+        ctx.remember("received_event", {
+            "buf": msg.text, "len": len(msg.text), "af": 10 if ":" in flow.remote_ip else 2, "proto": PROTO_ID.get(flow.proto, 0), "sproto": flow.proto,
+            "srcip": flow.remote_ip, "srcport": flow.remote_port, "rcvip": listener.host, "rcvport": listener.port, "safe": msg.text, "evtype": 1,
+        })  # fmt: skip
+        return self.run(rt.functions[("event", "core:msg-received")], ctx)
 
     def _bad_message(self, err: SipError, flow: Flow, text: str) -> None:
         """Garbage is counted and dropped."""
@@ -194,7 +214,8 @@ class Datapath:
             t.take_back(ctx)
             engine.receive_reply(t, branch, ctx, flow)
             return
-        self.forward_reply(ctx)
+        if self.stray_reply is None or self.stray_reply(ctx):
+            self.forward_reply(ctx)
 
     def forward_reply(self, ctx: Ctx) -> bool:
         """Pass a reply on without state, by its second Via."""

@@ -40,6 +40,7 @@ class Worker:
         self.argv: list[str] = []
         self.run_dir = ""
         self.vars: dict[str, Any] = {}
+        self.undefined_vars: dict[str, Any] = {}
         self.shared: dict[str, Any] = {}
         self.counters = Counters()
         self.timers = TimerTable()

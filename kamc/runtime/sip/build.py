@@ -64,10 +64,10 @@ def via_with_source(via_value: str, via: Via, ip: str, port: int, *, received: b
         at = _param_end(out, "rport")
         out = f"{out[:at]}={port}{out[at:].removeprefix('=')}" if at >= 0 else f"{out};rport={port}"
         rport = False
-    if received:
-        out += f";received={ip}"
     if rport and not via.wants_rport:
         out += f";rport={port}"
+    if received:
+        out += f";received={ip}"
     return out
 
 

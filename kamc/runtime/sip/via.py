@@ -9,7 +9,7 @@ from typing import Final
 from kamc.runtime.sip.uri import parse_params, split_quoted
 
 _VIA: Final = re.compile(
-    r"[ \t\r\n]*SIP[ \t\r\n]*/[ \t\r\n]*2\.0[ \t\r\n]*/[ \t\r\n]*([A-Za-z]+)[ \t\r\n]+(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.\-]+)"
+    r"[ \t\r\n]*SIP[ \t\r\n]*/[ \t\r\n]*2\.0[ \t\r\n]*/[ \t\r\n]*(UDP|TCP|TLS|SCTP|WSS?)[ \t\r\n]+(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.\-]+)"
     r"[ \t\r\n]*(?::[ \t\r\n]*([0-9]{1,5}))?[ \t\r\n]*(?:;(.*))?\Z",
     re.S | re.I,
 )

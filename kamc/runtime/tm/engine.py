@@ -18,7 +18,7 @@ from kamc.runtime.tm.transaction import ClientBranch, Transaction
 
 COOKIE = "z9hG4bK"
 #: Kamailio's error numbers, as t_relay and t_newtran return them
-E_BAD_URI, E_SEND, E_NO_DEST = -7, -6, -1
+E_BAD_ADDRESS, E_BAD_URI, E_SEND, E_NO_DEST = -478, -479, -477, -1
 
 
 @dataclass(slots=True)
@@ -41,7 +41,12 @@ class TmParams:
     aggregate_challenges: int = 1
     remap_503_500: int = 1
     failure_reply_mode: int = 3
-    faked_reply_prio: int = 2000
+    faked_reply_prio: int = 0
+    relay_100: int = 0
+    e2e_cancel_reason: int = 1
+    local_cancel_reason: int = 1
+    reply_408_code: int = 408
+    reply_408_reason: str = "Request Timeout"
     disable_6xx_block: int = 0
     ruri_matching: int = 1
     via1_matching: int = 1
@@ -297,15 +302,16 @@ class TmEngine:
                 target.uri, target.dst_uri, target.flags = work.ruri, work.du, work.bflags
         dests = self.host.resolve(work, override or work.du or _first_route(work) or work.ruri)
         if not dests:
-            return None, E_BAD_URI
+            return None, E_BAD_ADDRESS
         branch = ClientBranch(t, index, work.ruri, target, dests)
-        branch.hooks = hooks
+        # what a reply route arms later is for branches to come
+        branch.hooks = {"reply": t.hooks["reply"], **hooks} if "reply" in t.hooks else hooks
         branch.flags = work.bflags
         via = self.host.via_header(work, branch.dest, f"{t.tid}.{index}")
         edits = _with_path(work) + self.host.source_edit(work)
         branch.request = build_request(work.msg, edits, work.ruri, via, need_length=branch.dest.proto != "udp")
         if not self.host.onsend(work, branch.dest, branch.request):
-            return None, E_NO_DEST
+            return None, E_SEND
         t.branches.append(branch)
         if self.watchers:
             self.notify("relayed", t, branch)
@@ -345,7 +351,7 @@ class TmEngine:
         msg = ctx.msg
         now = self.host.now()
         self.stats["rpl_received"] += 1
-        if msg.cseq[1] == "CANCEL":
+        if msg.cseq[1] == "CANCEL" and t.is_invite:
             if msg.status >= 200:
                 branch.cancel_answered()
             return
@@ -384,12 +390,12 @@ class TmEngine:
             ctx.t = known
             return
         t = self.new(ctx)
-        extra = "".join(ctx.msg.text[h[3] : h[4]] for h in ctx.msg.all("reason"))
+        extra = "".join(ctx.msg.text[h[3] : h[4]] for h in ctx.msg.all("reason")) if self.params.e2e_cancel_reason else ""
         invite.canceled = True
         waiting = [b for b in invite.live if b.client.waiting]
         if invite.status < 200 and not waiting and not invite.branches:
             self.reply(invite, 487, "Request canceled", now=now)
-        invite.cancel_branches(now, extra)
+        invite.cancel_branches(now, extra, requested=True)
         if not t.to_tag:
             t.to_tag = invite.to_tag or self.to_tag(invite.request_ctx)
         self.reply(t, 200, "canceling", now=now)

@@ -21,9 +21,6 @@ from kamc.runtime.tm.uas import InviteServer, ServerTransaction
 if TYPE_CHECKING:
     from kamc.runtime.tm.engine import TmEngine
 
-FAKED = "Request Timeout"
-
-
 class ClientBranch:
     """One branch: what was sent where, and what came back."""
 
@@ -71,13 +68,20 @@ class ClientBranch:
     # -- CANCEL ----------------------------------------------------------------------------------------------------------
 
     def send_cancel(self, now: float, extra: str = "") -> None:
-        """Cancel this branch; before a provisional reply it is held back (RFC 3261 section 9.1)."""
-        if self.cancel or not self.client.waiting:
+        """Cancel this branch; before a provisional reply it is held back (RFC 3261 section 9.1), unless cancel_b_method says otherwise:
+        0 ends the branch at once with a 487 of our own, 2 sends the CANCEL all the same."""
+        if self.cancel or not self.client.waiting or not self.t.is_invite:
             return
-        if self.status == 0:
+        method = self.t.engine.params.cancel_b_method
+        if self.status == 0 and method == 0:
+            self.client.stop()
+            self.t.fail_branch(self, 487, now)
+            return
+        if self.status == 0 and method == 1:
             self.cancel_held = True
             self.t.cancel_extra = extra or self.t.cancel_extra
             return
+        self.client.stop_retransmitting()
         engine = self.t.engine
         self.cancel_held = False
         self.cancel = build_hop_request(self.sent, "CANCEL", extra=extra or self.t.cancel_extra, server=self.t.rt.user_agent)
@@ -218,9 +222,12 @@ class Transaction:
         self.engine.host.send(branch.dest, branch.request)
         branch.client.start(now, self.retr_t1, self.fr, reliable=branch.dest.proto != "udp")
 
-    def cancel_branches(self, now: float, extra: str = "") -> None:
-        """CANCEL every branch that still waits for a final reply."""
-        for branch in self.live:
+    def cancel_branches(self, now: float, extra: str = "", *, requested: bool = False) -> None:
+        """CANCEL every branch that still waits for a final reply. Without a request from outside the Reason says why (RFC 3326)."""
+        if not requested and self.engine.params.local_cancel_reason and 200 <= self.status < 700:
+            text = ';text="Call completed elsewhere"' if self.status < 300 else ""
+            extra = f"Reason: SIP;cause={self.status}{text}\r\n"
+        for branch in list(self.live):
             branch.send_cancel(now, extra)
 
     def branch_timed_out(self, branch: ClientBranch, now: float) -> None:
@@ -228,15 +235,12 @@ class Transaction:
         if branch.status >= 200:
             return
         if self.is_invite and branch.status > 0 and not branch.cancel:
-            self._cancel_silently(branch, now)
+            branch.send_cancel(now)
         branch.client.stop()
-        code = 487 if self.canceled and self.is_invite else 408
-        self._final_without_message(branch, code, now)
+        self.fail_branch(branch, 487 if self.canceled and self.is_invite else self.engine.params.reply_408_code, now)
 
-    def _cancel_silently(self, branch: ClientBranch, now: float) -> None:
-        branch.send_cancel(now)
-
-    def _final_without_message(self, branch: ClientBranch, code: int, now: float) -> None:
+    def fail_branch(self, branch: ClientBranch, code: int, now: float) -> None:
+        """A final reply of our own for a branch."""
         branch.faked = True
         branch.reply = None
         branch.status = code
@@ -292,7 +296,7 @@ class Transaction:
 
     def _run_reply_route(self, branch: ClientBranch, ctx: Ctx) -> bool:
         """onreply_route of the branch or the transaction; False when it dropped the reply."""
-        name = branch.hooks.get("reply") or self.hooks.get("reply")
+        name = branch.hooks.get("reply")
         if not name:
             return True
         function = self.rt.route_function("reply", name)
@@ -331,7 +335,7 @@ class Transaction:
         branch.replied = True
         if branch.cancel_held:
             branch.send_cancel(now)
-        if code == 100 or self.status >= 200:
+        if (code == 100 and not self.engine.params.relay_100) or self.status >= 200:
             return
         self.relayed_branch = branch.index
         self._relay(msg, ctx, code, now)
@@ -443,7 +447,7 @@ class Transaction:
         self.relayed_branch = branch.index
         if branch.reply is None:
             if not self.no_internal_reply:
-                self.engine.reply(self, code, "Request canceled" if code == 487 else FAKED if code == 408 else self.engine.reason_of(code, None), now=now)
+                self.engine.reply(self, code, self._faked_reason(code), now=now)
             elif self.status < 200:
                 self.status = code
                 self.wait(now)
@@ -454,6 +458,12 @@ class Transaction:
             ctx = Ctx(self.rt, branch.reply, self.flow, Routes.TM_ONREPLY)
         extra = self._aggregated(branch) if code in (401, 407) and self.engine.params.aggregate_challenges else ""
         self._relay(branch.reply, ctx, sent_code, now, extra=extra)
+
+    def _faked_reason(self, code: int) -> str:
+        if code == 487:
+            return "Request canceled"
+        params = self.engine.params
+        return params.reply_408_reason if code == params.reply_408_code else self.engine.reason_of(code, None)
 
     def _aggregated(self, chosen: ClientBranch) -> str:
         """Challenges of the other branches (RFC 3261 section 16.7 step 7)."""

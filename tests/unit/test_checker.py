@@ -1,0 +1,105 @@
+"""What the checker finds, and where."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+HEAD = '#!KAMAILIO\nloadmodule "sl.so"\nloadmodule "pv.so"\nloadmodule "xlog.so"\nloadmodule "textops.so"\nloadmodule "tm.so"\n'
+LINES = HEAD.count("\n")
+
+
+def codes(compiled: Any) -> list[tuple[str, int]]:
+    return [(d.code, d.span.line - LINES if d.span else 0) for d in compiled.diagnostics if d.severity.value == "error"]
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ("nosuch();", "K0302"),
+        ('sl_send_reply("200");', "K0303"),
+        ('t_drop_replies("n");', "K0301"),
+        ('t_check_status("a(");', "K0602"),
+        ("route(NOPE);", "K0401"),
+        ('$ci = "x";', "K0502"),
+        ("$var(x) = $nosuch;", "K0501"),
+        ('xlog("$nosuch\\n");', "K0501"),
+        ("$var(x) = $(rU{s.nosuch});", "K0503"),
+        ("$var(x) = $(rU{s.substr});", "K0503"),
+        ('if ($rU =~ "a(") exit;', "K0602"),
+        ('$var(x) = 5 + "a";', "K0601"),
+        ('$var(x) = "a" * 2;', "K0601"),
+        ("setflag(40);", "K0111"),
+        ("setflag(NOFLAG);", "K0111"),
+        ("switch ($rU) { case 1: exit; case 1: exit; }", "K0603"),
+        ('switch ($rU) { case 1: exit; case "a": exit; }', "K0603"),
+        ("switch ($rU) { default: exit; default: exit; }", "K0603"),
+        ('sl_send_reply("200", is_method("INVITE"));', "K0306"),
+        ('sl_send_reply("abc", "x");', "K0304"),
+        ('mf_process_maxfwd_header("10");', "K0302"),
+        ("$var(x) = @cfg_get.no.such;", "K0702"),
+        ("if (snd_ip == 1.2.3.4) exit;", "K0112"),
+        ('$var(x) = $hdr("x");\n$hdr(x) = 1;', "K0502"),
+    ],
+)
+def test_errors_in_blocks(compile_text: Any, body: str, code: str) -> None:
+    result = compile_text(f"{HEAD}request_route {{\n{body}\n}}\n")
+    assert not result.ok
+    assert code in [c for c, _ in codes(result)]
+    assert all(line in (2, 3) for _, line in codes(result))
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ('loadmodule "nosuchmodule.so"', "K0310"),
+        ('loadmodule "sl.so"', "K0311"),
+        ('loadmodule "dialog.so"', "K0312"),
+        ('loadmodule "registrar.so"', "K0313"),
+        ('modparam("tm", "nosuch", 1)', "K0320"),
+        ('modparam("tm", "fr_timer", "5")', "K0321"),
+        ('modparam("rr", "append_fromtag", 0)', "K0322"),
+        ("route[A] { exit; }\nroute[A] { exit; }", "K0402"),
+        ("event_route[nocolon] { exit; }", "K0404"),
+        ('children="four"', "K0110"),
+        ("flags A:40", "K0111"),
+    ],
+)
+def test_errors_at_the_top(compile_text: Any, line: str, code: str) -> None:
+    result = compile_text(f"{HEAD}{line}\nrequest_route {{ exit; }}\n")
+    assert code in [c for c, _ in codes(result)]
+
+
+def test_hints_name_the_fix(compile_text: Any) -> None:
+    result = compile_text(f'{HEAD}request_route {{\n record_route();\n sl_send_replay("200", "OK");\n route(REALY);\n}}\nroute[RELAY] {{ exit; }}\n')
+    hints = [h for d in result.diagnostics for h in d.hints]
+    assert any('loadmodule "rr.so"' in h for h in hints)
+    assert any("sl_send_reply()" in h for h in hints)
+    assert any("RELAY" in h for h in hints)
+
+
+def test_unused_routes_warn(compile_text: Any) -> None:
+    result = compile_text(f"{HEAD}request_route {{ exit; }}\nroute[LOST] {{ exit; }}\n")
+    assert result.ok
+    assert [d.code for d in result.diagnostics] == ["K0403"]
+
+
+def test_modules_count_from_their_line_on(compile_text: Any) -> None:
+    result = compile_text('#!KAMAILIO\nloadmodule "pv.so"\nrequest_route {\n is_method("X");\n}\nloadmodule "textops.so"\n')
+    assert [c for c, _ in codes(result)] == ["K0302"]
+
+
+def test_missing_implementations_are_errors_unless_allowed(compile_text: Any) -> None:
+    text = f'{HEAD}loadmodule "dialog.so"\nrequest_route {{ dlg_manage(); }}\n'
+    assert {d.code for d in compile_text(text).diagnostics} == {"K0312", "K0305"}
+    allowed = compile_text(text, allow_missing=True)
+    assert allowed.ok
+    assert all(d.severity.value == "warning" for d in allowed.diagnostics)
+
+
+def test_ten_mistakes_of_ten_kinds(compile_text: Any) -> None:
+    body = ["nosuch();", 'sl_send_reply("200");', "route(NOPE);", '$ci = "x";', "$var(x) = $nosuch;", 'if ($rU =~ "a(") exit;', '$var(x) = 5 + "a";',
+            "setflag(40);", 't_drop_replies("n");', "$var(x) = $(rU{s.nosuch});"]  # fmt: skip
+    result = compile_text(HEAD + "request_route {\n" + "\n".join(body) + "\n}\n")
+    assert sorted(line for _, line in codes(result)) == list(range(2, 12))

@@ -1,0 +1,205 @@
+"""Modules: declarations against the catalogue, and behaviour in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kamc import catalogue
+from kamc.declare.routes import Routes
+from kamc.registry import find_module, shipped
+from tests.harness import HEAD, Bench
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Callable[..., Bench]:
+    return lambda text, **options: Bench(tmp_path, text, **options)
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_declarations_agree_with_the_catalogue(name: str) -> None:
+    """What a module declares exists in Kamailio with the same arity and route mask; what it leaves out is refused, not ignored."""
+    cls = find_module(name)
+    assert cls is not None and cls.name == name
+    row = catalogue.modules()[name]
+    declared = cls.declarations()
+    for function, decls in declared.functions.items():
+        facts = row["functions"][function]
+        masks = Routes(0)
+        for decl in decls:
+            assert any(decl.accepts(n) for n in range(facts["min"], facts["max"] + 1)), function
+            assert not any(decl.accepts(n) for n in range(facts["max"] + 1, 8)), function
+            assert not any(decl.accepts(n) for n in range(facts["min"])), function
+            masks |= decl.routes
+        wanted = Routes(0)
+        for word in facts["routes"]:
+            wanted |= Routes[word]
+        assert masks == wanted, function
+    unknown = [p for p in (*declared.params, *cls.ignored_params) if p not in row["params"]]
+    allowed = {"tm": {"delete_timer", "hash_size", "own_cancel", "tm_aggregate_challenges", "contact_flows_avp", "cancel_reason_avp", "reply_to_via"}}
+    assert [p for p in unknown if p not in allowed.get(name, set())] == []
+    assert [c for c in declared.rpcs if c not in row["rpc"]] == []
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_whole_modules(name: str) -> None:
+    """Every function of the module is there, but for the ones named here with their reason."""
+    left_out = {
+        "acc": {"acc_db_request", "acc_request"},  # database accounting
+        "jsonrpcs": {"jsonrpc_dispatch"},  # HTTP
+        "tm": {"t_write_req", "t_write_unix"},  # external processes by FIFO
+    }
+    cls = find_module(name)
+    assert cls is not None
+    assert set(catalogue.modules()[name]["functions"]) - set(cls.declarations().functions) == left_out.get(name, set())
+
+
+REGISTRAR = HEAD + 'loadmodule "usrloc.so"\nloadmodule "registrar.so"\nloadmodule "jsonrpcs.so"\n'
+SAVE = ('request_route { if (is_method("REGISTER")) { save("location"); exit; } if (!lookup("location")) { sl_send_reply("404", "rc $rc"); exit; } '
+        'append_hf("X-Du: $du\\r\\n"); t_relay(); }\n')  # fmt: skip
+
+
+def register(b: Bench, contact: str, *lines: str, cseq: int = 1, call_id: str = "r1") -> str:
+    b.request("REGISTER", "sip:b.test", f"Contact: {contact}" if contact else "X: y", *lines, cseq=cseq, call_id=call_id)
+    (reply,) = b.take()
+    return reply.text
+
+
+def strip_contact(text: str) -> list[str]:
+    return [line for line in text.split("\r\n") if line.startswith("Contact:")]
+
+
+def test_register_lookup_expire(bench: Callable[..., Bench]) -> None:
+    # the harness puts a Contact of its own into each request: registering adds that binding as well
+    b = bench('modparam("usrloc", "timer_interval", 1)\n' + SAVE, head=REGISTRAR)
+    text = register(b, "<sip:line@127.0.0.1:7000>;q=0.9", "Expires: 60")
+    assert text.startswith("SIP/2.0 200 OK")
+    assert "<sip:line@127.0.0.1:7000>;q=0.9;expires=60" in text
+    b.request("MESSAGE", "sip:bob@b.test", call_id="m1")
+    assert b.take()[0].first == "MESSAGE sip:line@127.0.0.1:7000 SIP/2.0"
+    b.advance(61)
+    b.request("MESSAGE", "sip:bob@b.test", call_id="m2")
+    assert "SIP/2.0 404 rc -1" in b.firsts()
+
+
+def test_old_cseq_and_bad_star_are_refused(bench: Callable[..., Bench]) -> None:
+    b = bench(SAVE, head=REGISTRAR)
+    register(b, "<sip:x@127.0.0.1:7000>", cseq=10)
+    assert register(b, "<sip:x@127.0.0.1:7000>;expires=0", cseq=9).startswith("SIP/2.0 400")
+    assert "P-Registrar-Error: * used in contact" in register(b, "*", "Expires: 0", cseq=11)
+
+
+def test_usrloc_rpc(bench: Callable[..., Bench]) -> None:
+    b = bench(SAVE, head=REGISTRAR)
+    register(b, "<sip:x@127.0.0.1:7000>")
+    found = b.rpc("ul.lookup", "location", "bob")
+    assert found["AoR"] == "bob" and any(c["Contact"]["Address"] == "sip:x@127.0.0.1:7000" for c in found["Contacts"])
+    b.rpc("ul.rm", "location", "bob")
+    assert b.rpc("ul.dump")["Domains"][0]["Domain"]["AoRs"] == []
+
+
+def test_record_route_and_loose_route(bench: Callable[..., Bench]) -> None:
+    b = bench('request_route { if (loose_route()) { t_relay(); exit; } record_route(); t_relay(); }\n')
+    b.request("INVITE", "sip:bob@127.0.0.1:7000")
+    invite = b.take()[1]
+    assert invite.get("Record-Route") == "<sip:127.0.0.1;lr;ftag=f1>"
+    b.request("BYE", "sip:bob@127.0.0.1:7001", "Route: <sip:127.0.0.1;lr;ftag=f1>, <sip:127.0.0.1:7009;lr>", to_tag="t", call_id="c2")
+    (bye,) = b.take()
+    assert bye.to == ("127.0.0.1", 7009) and bye.first == "BYE sip:bob@127.0.0.1:7001 SIP/2.0"
+    assert bye.get("Route") == "<sip:127.0.0.1:7009;lr>"
+
+
+def test_maxfwd(bench: Callable[..., Bench]) -> None:
+    b = bench('request_route { if (!mf_process_maxfwd_header("10")) { sl_send_reply("483", "Too Many Hops"); exit; } t_relay(); }\n')
+    b.request("MESSAGE")
+    assert b.take()[0].get("Max-Forwards") == "69"
+    b.recv("MESSAGE sip:a@127.0.0.1:7000 SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:6000;branch=z9hG4bKq\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:c@d>\r\n"
+           "Call-ID: q\r\nCSeq: 1 MESSAGE\r\nMax-Forwards: 0\r\n\r\n")  # fmt: skip
+    assert b.firsts() == ["SIP/2.0 483 Too Many Hops"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "check"),
+    [
+        ('append_hf("X-A: 1\\r\\n");', "X-A: 1\r\n"),
+        ('remove_hf("Contact");', "!Contact"),
+        ('subst_hf("Contact", "/alice/carol/", "a");', "Contact: <sip:carol@"),
+        ('set_body("hello", "text/plain");', "Content-Length: 5\r\n"),
+        ('append_body_part("x", "text/plain");', ""),
+        ('replace("alice", "ALICE");', "ALICE"),
+        ('insert_hf("X-First: 1\\r\\n");', "SIP/2.0\r\nX-First: 1\r\n"),
+        ('append_hf_value("X-List", "one");', "X-List: one\r\n"),
+        ('$fu = "sip:new@x";', "From: <sip:new@x>;tag=f1"),
+        ('$fn = "\\"Al\\"";', 'From: "Al" <sip:alice'),
+        ('keep_hf();', "!User-Agent"),
+    ],
+)
+def test_edits_reach_the_wire(bench: Callable[..., Bench], statement: str, check: str) -> None:
+    b = bench(f"request_route {{ {statement} t_relay(); }}\n")
+    b.request("MESSAGE", "sip:bob@127.0.0.1:7000", "User-Agent: test")
+    (message,) = b.take()
+    if check.startswith("!"):
+        assert f"\r\n{check[1:]}:" not in message.text
+    else:
+        assert check in message.text
+
+
+def test_changes_show_after_msg_apply_changes(bench: Callable[..., Bench]) -> None:
+    b = bench('request_route { append_hf("X-A: 1\\r\\n"); xlog("L_ERR", "a=$hdr(X-A)\\n"); msg_apply_changes(); xlog("L_ERR", "b=$hdr(X-A)\\n"); exit; }\n')
+    b.request("MESSAGE")
+    assert b.log.lines[-2:] == ["a=<null>", "b=1"]
+
+
+def test_sanity(bench: Callable[..., Bench]) -> None:
+    b = bench('loadmodule "sanity.so"\nrequest_route { sanity_check("17895", "7"); sl_send_reply("200", "OK"); }\n')
+    b.recv("OPTIONS sip:a@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:6000;branch=z9hG4bKq\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:c@d>\r\n"
+           "Call-ID: q\r\nCSeq: 1 INVITE\r\nMax-Forwards: 70\r\n\r\n")  # fmt: skip
+    assert b.firsts() == ["SIP/2.0 400 CSeq method does not match request method"]
+
+
+def test_accounting(bench: Callable[..., Bench]) -> None:
+    b = bench('loadmodule "acc.so"\nmodparam("acc", "log_flag", 1)\nmodparam("acc", "log_extra", "u=$fU;d=$rd")\nrequest_route { setflag(1); t_relay(); }\n')
+    b.request()
+    b.reply(b.take()[1], "200 OK")
+    line = next(text for text in b.log.lines if text.startswith("ACC:"))
+    assert "method=INVITE;from_tag=f1;to_tag=t1;call_id=c1;code=200;reason=OK;u=alice;d=127.0.0.1" in line
+
+
+def test_counters_and_cfg_rpc(bench: Callable[..., Bench]) -> None:
+    b = bench('loadmodule "counters.so"\nloadmodule "cfg_rpc.so"\nmodparam("counters", "script_counter", "my.hits how often")\n;my.limit = 5 desc "x"\n'
+              'request_route { cnt_inc("my.hits"); xlog("L_ERR", "limit $sel(cfg_get.my.limit)\\n"); }\n')  # fmt: skip
+    b.request("OPTIONS")
+    assert b.rpc("cnt.get", "my", "hits") == 1
+    b.rpc("cfg.set_now_int", "my", "limit", 9)
+    b.request("OPTIONS", call_id="c2")
+    assert b.log.lines[-1] == "limit 9"
+
+
+def test_dlgs(bench: Callable[..., Bench]) -> None:
+    b = bench('loadmodule "dlgs.so"\nrequest_route { if (is_method("INVITE")) dlgs_init("$fu", "$tu", "x"); dlgs_update(); t_relay(); }\n')
+    b.request()
+    b.reply(b.take()[1], "200 OK")
+    assert b.rpc("dlgs.stats")["answered"] == 1
+    b.request("BYE", "sip:bob@127.0.0.1:7000", to_tag="t", cseq=2)
+    assert b.rpc("dlgs.stats")["terminated"] == 1
+
+
+def test_jsonrpc_from_the_script(bench: Callable[..., Bench]) -> None:
+    b = bench('loadmodule "jsonrpcs.so"\nmodparam("jsonrpcs", "pretty_format", 0)\n'
+              "request_route { jsonrpc_exec('{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"core.echo\",\"params\":[\"hi\"]}'); xlog(\"L_ERR\", \"$jsonrpl(body)\\n\"); }\n")
+    b.request("OPTIONS")
+    assert json.loads(b.log.lines[-1])["result"] == ["hi"]
+    with pytest.raises(Exception, match="Method Not Found"):
+        b.rpc("no.such")
+
+
+def test_suspended_transactions_continue(bench: Callable[..., Bench]) -> None:
+    b = bench('request_route { if (is_method("MESSAGE")) { t_newtran(); $avp(keep) = "v"; t_suspend(); $shv(i) = $T(id_index); $shv(l) = $T(id_label); exit; } '
+              't_continue("$shv(i)", "$shv(l)", "BACK"); sl_send_reply("200", "OK"); }\nroute[BACK] { t_reply("202", "$avp(keep)"); }\n')  # fmt: skip
+    b.request("MESSAGE")
+    assert b.take() == []
+    b.request("OPTIONS", call_id="c2")
+    assert b.firsts() == ["SIP/2.0 202 v", "SIP/2.0 200 OK"]
