@@ -175,7 +175,9 @@ def modparam(*names: str, types: tuple[type, ...] = (str,)) -> Callable[[F], F]:
 
 def _annotation(text: Any) -> tuple[str, bool]:
     """``"str | None"`` → (``str``, nullable)."""
-    parts = [p.strip() for p in str(text).split("|")]
+    if isinstance(text, type):
+        return text.__name__, False
+    parts = [p.strip().rpartition(".")[2] for p in str(text).split("|")]
     return next((p for p in parts if p != "None"), "None"), "None" in parts
 
 

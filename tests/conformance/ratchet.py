@@ -1,0 +1,128 @@
+"""Runs the recorded suites of ``../shared`` and holds the results against ``known_failures/*.txt``.
+
+A failure that is not listed fails the run, and so does a listed case that passes: the lists only shrink. A listed line is
+``case-id  reason``. Cases that differ from the list are run a second time before they count, since some depend on timing.
+
+    python tests/conformance/ratchet.py [--suite language|wire|torture] [--write]
+
+``--write`` prints the lists as they would have to be, keeping the reasons that are there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+SHARED = ROOT.parent / "shared"
+KNOWN = HERE / "known_failures"
+KAMC = f"{Path(sys.executable).parent / 'kamc'} run {{cfg}}"
+
+
+def run(command: list[str], cwd: Path, timeout: int) -> str:
+    """A suite's output; a non-zero status only means failures."""
+    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", timeout=timeout, env=env)
+    return done.stdout
+
+
+def language(only: Iterable[str] = ()) -> tuple[set[str], set[str]]:
+    """(failed, all) of the language suite."""
+    selected = [part for case in only for part in ("--only", case)]
+    out = run([sys.executable, "run_cases.py", "-v", "--flavor", "head", "--jobs", "2", "--server-cmd", f"{KAMC} -w {{dir}} -Y {{dir}} -P {{dir}}/k.pid", *selected],
+              SHARED / "language", 1500)  # fmt: skip
+    failed = set(re.findall(r"^FAIL (\S+)", out, re.M))
+    passed = set(re.findall(r"^ok +(\S+)", out, re.M))
+    return failed, failed | passed
+
+
+def wire(only: Iterable[str] = ()) -> tuple[set[str], set[str]]:
+    """(failed, all) of the wire suite."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.json"
+        selected = [part for case in only for part in ("-k", case)]
+        run([sys.executable, "run_scenarios.py", "--brief", "-j", "4", "--start-timeout", "4", "--json", str(report), "--server-cmd",
+             f"{KAMC} -w {{rundir}} -Y {{rundir}} -P {{rundir}}/pid", *selected], SHARED / "wire", 1500)  # fmt: skip
+        cases = json.loads(report.read_text())["cases"]
+    failed = {f"{c['folder']}/{c['case']}" for c in cases if c["status"] not in ("pass", "skip")}
+    return failed, {f"{c['folder']}/{c['case']}" for c in cases}
+
+
+def torture(only: Iterable[str] = ()) -> tuple[set[str], set[str]]:
+    """(failed, all) of the torture suite at level ``alive``; ids are profile/case."""
+    ids = sorted({case.partition("/")[2] for case in only})
+    profiles = sorted({case.partition("/")[0] for case in only})
+    selected = ["--only", "^(" + "|".join(map(re.escape, ids)) + ")$", "--profiles", ",".join(profiles)] if ids else []
+    out = run([sys.executable, "run_torture.py", "--level", "alive", "-v", "--start-wait", "3", "--max-restarts", "3", "--server-cmd",
+               f"{KAMC} -w {{rundir}} -Y {{rundir}} -P {{pidfile}}", *selected], SHARED / "torture", 1800)  # fmt: skip
+    failed = set(re.findall(r"^FAIL ([a-z]/\S+?):", out, re.M)) | {f"{p}/profile" for p in re.findall(r"^FAIL ([a-z]):", out, re.M)}
+    passed = set(re.findall(r"^ok +([a-z]/\S+?):", out, re.M))
+    return failed, failed | passed
+
+
+SUITES: dict[str, Callable[..., tuple[set[str], set[str]]]] = {"language": language, "wire": wire, "torture": torture}
+
+
+def read_known(suite: str) -> dict[str, str]:
+    path = KNOWN / f"{suite}.txt"
+    out = {}
+    for line in path.read_text().splitlines() if path.exists() else ():
+        if line.strip() and not line.startswith("#"):
+            case, _, reason = line.partition(" ")
+            out[case] = reason.strip()
+    return out
+
+
+def check(suite: str) -> bool:
+    """Run a suite against its list. True when they agree."""
+    known = read_known(suite)
+    missing = [case for case, reason in known.items() if not reason]
+    failed, everything = SUITES[suite]()
+    suspects = (failed - set(known)) | ((set(known) & everything) - failed)
+    if suspects:
+        again, seen = SUITES[suite](sorted(suspects))
+        # a case counts as changed only when both runs say so
+        failed = {c for c in failed if c in known or c not in seen or c in again} | {c for c in suspects & again if c in known}
+    new = sorted(failed - set(known))
+    passing = sorted((set(known) & everything) - failed)
+    gone = sorted(set(known) - everything)
+    print(f"{suite}: {len(everything) - len(failed)} passed, {len(failed)} failed, {len(known)} listed")
+    for label, cases in (("failed and not listed", new), ("listed and passed (take it off the list)", passing), ("listed and not there", gone), ("without a reason", missing)):
+        for case in cases:
+            print(f"  {case}: {label}")
+    return not (new or passing or gone or missing)
+
+
+def write(suite: str) -> None:
+    known = read_known(suite)
+    failed, _ = SUITES[suite]()
+    for case in sorted(failed):
+        print(f"{case} {known.get(case, '')}".rstrip())
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--suite", choices=sorted(SUITES), action="append")
+    options.add_argument("--write", action="store_true")
+    args = options.parse_args()
+    if not SHARED.is_dir():
+        print("no ../shared beside the checkout: nothing to compare with")
+        return 0
+    suites = args.suite or ["language", "wire", "torture"]
+    if args.write:
+        for suite in suites:
+            write(suite)
+        return 0
+    return 0 if all([check(suite) for suite in suites]) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

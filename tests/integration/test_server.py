@@ -1,0 +1,187 @@
+"""The real thing: processes, sockets, signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.conftest import ROOT, Server
+
+ANSWER = """#!KAMAILIO
+debug=1
+children=1
+disable_tcp=yes
+loadmodule "sl.so"
+loadmodule "pv.so"
+loadmodule "xlog.so"
+loadmodule "jsonrpcs.so"
+loadmodule "tm.so"
+loadmodule "broken.so"
+request_route {
+	if ($rU == "boom") {
+		burst("now");
+	}
+	xlog("L_ERR", "seen $rm $rU\\n");
+	sl_send_reply("200", "OK");
+}
+"""
+
+
+BROKEN = """from kamc.declare import ANY, Module, function
+from kamc.runtime.context import Ctx
+
+
+class Broken(Module):
+    name = "broken"
+
+    @function(ANY)
+    def burst(self, ctx: Ctx, text: str) -> int:
+        raise RuntimeError(f"burst {text}")
+
+
+module = Broken
+"""
+
+
+def with_module(folder: Path) -> str:
+    """The configuration with a user's own module on its path."""
+    (folder / "broken.py").write_text(BROKEN)
+    return ANSWER.replace('loadmodule "sl.so"', f'mpath "{folder}"\nloadmodule "sl.so"')
+
+
+def kamc(*args: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "kamc", *args], capture_output=True, text=True, cwd=cwd, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60)
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(c) for c in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_requests_are_answered_and_sigterm_ends_it(serve: Callable[..., Server], tmp_path: Path) -> None:
+    server = serve(with_module(tmp_path))
+    assert server.ask("OPTIONS", "sip:bob@127.0.0.1").startswith("SIP/2.0 200 OK")
+    assert "seen OPTIONS bob" in server.text()
+    workers = children_of(server.process.pid)
+    assert server.stop() == 0
+    assert not [p for p in workers if Path(f"/proc/{p}").exists()]
+
+
+def test_garbage_does_not_hurt(serve: Callable[..., Server], tmp_path: Path) -> None:
+    server = serve(with_module(tmp_path))
+    for junk in (b"", b"\0" * 2000, b"INVITE", os.urandom(500), b"SIP/2.0 200 OK\r\n\r\n" * 3, b"A" * 60000):
+        server.sock.sendto(junk, server.address)
+    assert server.ask("OPTIONS", "sip:bob@127.0.0.1").startswith("SIP/2.0 200 OK")
+
+
+def test_an_error_in_a_route_is_500_and_the_next_request_is_served(serve: Callable[..., Server], tmp_path: Path) -> None:
+    server = serve(with_module(tmp_path))
+    assert server.ask("OPTIONS", "sip:boom@127.0.0.1").startswith("SIP/2.0 500 Server Internal Error")
+    text = server.text()
+    assert "kamailio.cfg:14 in request_route: RuntimeError: burst now" in text and "call-id" in text
+    assert server.ask("OPTIONS", "sip:bob@127.0.0.1").startswith("SIP/2.0 200 OK")
+
+
+def test_a_dead_worker_is_replaced(serve: Callable[..., Server], tmp_path: Path) -> None:
+    server = serve(with_module(tmp_path))
+    (worker,) = children_of(server.process.pid)
+    os.kill(worker, signal.SIGKILL)
+    server.sock.settimeout(0.3)
+    deadline = time.monotonic() + 10
+    answer = ""
+    while not answer and time.monotonic() < deadline:
+        try:
+            answer = server.ask("OPTIONS", "sip:bob@127.0.0.1")
+        except TimeoutError:
+            continue
+    assert answer.startswith("SIP/2.0 200 OK")
+    assert children_of(server.process.pid) != [worker]
+
+
+def test_json_rpc_over_the_datagram_socket(serve: Callable[..., Server], tmp_path: Path) -> None:
+    server = serve(with_module(tmp_path))
+    path = str(tmp_path / "me")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
+        client.bind(path)
+        client.settimeout(5)
+        client.sendto(b'{"jsonrpc":"2.0","id":1,"method":"core.psx"}', str(server.cfg.parent / "kamailio_rpc.sock"))
+        assert b'"result"' in client.recv(65535)
+        client.sendto(b"not json", str(server.cfg.parent / "kamailio_rpc.sock"))
+        assert b"-32700" in client.recv(65535)
+
+
+def test_a_build_runs_without_the_compiler(serve: Callable[..., Server], tmp_path: Path) -> None:
+    cfg = tmp_path / "kamailio.cfg"
+    cfg.write_text(with_module(tmp_path))
+    assert kamc("build", str(cfg), "-o", str(tmp_path / "out")).returncode == 0
+    assert kamc("build", str(cfg), "-o", str(tmp_path / "out"), "--check").returncode == 0
+    cfg.write_text(with_module(tmp_path) + "# longer\n")
+    assert kamc("build", str(cfg), "-o", str(tmp_path / "out"), "--check").returncode == 1
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    code = f"""
+import sys
+from kamc.cli import main
+sys.argv = ['kamc', 'run', {str(tmp_path / 'out')!r}, '-l', 'udp:127.0.0.1:{port}', '-Y', {str(tmp_path)!r}]
+import kamc.runtime.proc.supervisor as s
+s.Supervisor.run = lambda self: print('ply' in sys.modules, 'astor' in sys.modules) or 0
+raise SystemExit(main())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.stdout.split() == ["False", "False"], done.stderr
+
+
+def test_exit_statuses(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.cfg", tmp_path / "bad.cfg"
+    good.write_text(with_module(tmp_path))
+    bad.write_text(with_module(tmp_path).replace("sl_send_reply", "sl_send_replay"))
+    assert kamc("check", str(good)).returncode == 0
+    failed = kamc("check", str(bad), "--format", "line")
+    assert failed.returncode == 1 and "bad.cfg:17:2: error[K0302]" in failed.stderr
+    assert kamc("check", str(bad), "--syntax").returncode == 0
+    assert kamc("check", str(tmp_path / "none.cfg")).returncode == 1
+    assert kamc("run", str(good), "-A", "BAD-NAME").returncode == 2
+    assert kamc("run", str(good), "-l", "::nonsense::").returncode == 2
+    assert kamc("nonsense").returncode == 2
+    assert kamc("modules").returncode == 0
+    assert kamc("run", "-c", "-f", str(good)).stdout == "config file ok, exiting...\n"
+    assert kamc("build", str(bad), "-o", str(tmp_path / "o")).returncode == 1
+    assert not (tmp_path / "o").exists()
+
+
+def test_an_occupied_port_is_one_clear_line(tmp_path: Path) -> None:
+    cfg = tmp_path / "kamailio.cfg"
+    cfg.write_text(with_module(tmp_path))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as holder:
+        holder.bind(("127.0.0.1", 0))
+        port = holder.getsockname()[1]
+        done = kamc("run", str(cfg), "-l", f"udp:127.0.0.1:{port}", "-P", str(tmp_path / "pid"))
+    assert done.returncode == 1
+    assert done.stderr == f"kamc: cannot listen on udp:127.0.0.1:{port}: Address already in use\n"
+    assert not (tmp_path / "pid").exists()
+
+
+def test_pid_file_and_defines(serve: Callable[..., Server], tmp_path: Path) -> None:
+    text = with_module(tmp_path).replace("request_route {", "request_route {\n#!ifdef EXTRA\n sl_send_reply(EXTRA, \"Defined\"); exit;\n#!endif\n")
+    server = serve(text, "-P", str(tmp_path / "pid"), "-A", "EXTRA=299", "-DD", "-E", "-m", "64", "-M", "8")
+    assert server.ask("OPTIONS", "sip:bob@127.0.0.1").startswith("SIP/2.0 299 Defined")
+    assert int((tmp_path / "pid").read_text()) == server.process.pid
+    server.stop()
+    assert not (tmp_path / "pid").exists()
+
+
+def test_startup_errors_of_modules_name_the_parameter(tmp_path: Path) -> None:
+    cfg = tmp_path / "kamailio.cfg"
+    cfg.write_text(with_module(tmp_path).replace("request_route", 'modparam("pv", "varset", "nonsense")\nrequest_route'))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    done = kamc("run", str(cfg), "-l", f"udp:127.0.0.1:{port}")
+    assert done.returncode == 1
+    assert "kamailio.cfg:12:26: modparam pv/varset" in done.stderr
