@@ -202,7 +202,7 @@ class CfgRules:
         return self.owner.restart(t, lambda: self.owner.include(t))
 
     def t_directive(self, t: Any) -> Any:
-        r"(?:\#!|!!)(?:trydefenvs|trydefenv|tryundefine|tryundef|trydefine|trydef|substdefs|substdef|subst|redefine|redef|undefine|undef|ifndef|ifexp|ifdef|define|defexps|defexp|defenvs|defenv|def)(?![A-Za-z0-9_])"  # noqa: E501
+        r"(?:\#!|!!)(?:trydefenvs|trydefenv|tryundefine|tryundef|trydefine|trydef|substdefs|substdef|subst|redefine|redef|undefine|undef|ifndef|ifexp|ifdef|define|defexps|defexp|defenvs|defenv|def)(?![A-Za-z0-9_])"
         return self.owner.directive(t)
 
     def t_comment(self, t: Any) -> Any:
@@ -220,21 +220,21 @@ class CfgRules:
         t.type = "INTCAST" if t.value == "(int)" else "STRCAST"
         return t
 
-    def t_IPV4(self, t: Any) -> Any:  # noqa: N802
+    def t_IPV4(self, t: Any) -> Any:
         r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+(?![0-9A-Za-z_])"
         return t
 
-    def t_IPV6(self, t: Any) -> Any:  # noqa: N802
+    def t_IPV6(self, t: Any) -> Any:
         return t
 
     t_IPV6.__doc__ = _IP6
 
-    def t_NUMBER(self, t: Any) -> Any:  # noqa: N802
+    def t_NUMBER(self, t: Any) -> Any:
         r"(?:0[xX][0-9A-Fa-f]+|[01]+b|0[0-7]+|[1-9][0-9]*|0)(?![0-9A-Za-z_])"
         t.value = (to_number(t.value), t.value)
         return t
 
-    def t_NUMID(self, t: Any) -> Any:  # noqa: N802
+    def t_NUMID(self, t: Any) -> Any:
         r"[0-9]+[0-9A-Za-z_]*"
         return t
 
@@ -242,19 +242,19 @@ class CfgRules:
         r"msg:len|uri:host|uri:port|[A-Za-z_][A-Za-z0-9_]*"
         return self.owner.word(t)
 
-    def t_STRING(self, t: Any) -> Any:  # noqa: N802
+    def t_STRING(self, t: Any) -> Any:
         r"\"|'"
         return self.owner.string(t)
 
-    def t_PVAR(self, t: Any) -> Any:  # noqa: N802
+    def t_PVAR(self, t: Any) -> Any:
         r"\$"
         return self.owner.variable(t)
 
-    def t_AVP(self, t: Any) -> Any:  # noqa: N802
+    def t_AVP(self, t: Any) -> Any:
         r"%[A-Za-z_][A-Za-z0-9_.]*(?:\[[^\]\n]*\])?"
         return t
 
-    def t_SELECT(self, t: Any) -> Any:  # noqa: N802
+    def t_SELECT(self, t: Any) -> Any:
         r"@[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*|\[(?:-?[0-9]+|\"[^\"\n]*\"|%?[A-Za-z_][A-Za-z0-9_]*)\])*"
         return t
 

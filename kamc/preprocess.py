@@ -247,7 +247,8 @@ def split_subst(text: str) -> tuple[str, str, str] | None:
     """``/a/b/g`` → its three parts; the first character is the separator, a backslash protects it."""
     if not text:
         return None
-    sep, parts, current, i = text[0], [], "", 1
+    parts: list[str] = []
+    sep, current, i = text[0], "", 1
     while i < len(text) and len(parts) < 2:
         c = text[i]
         if c == "\\" and i + 1 < len(text):
@@ -308,7 +309,7 @@ class Expression:
     """Recursive descent over :data:`_LEVELS`; the left side decides the type."""
 
     def __init__(self, text: str, defines: Mapping[str, str | None], used: set[str]) -> None:
-        self.tokens = [m for m in _TOKEN.finditer(text)]
+        self.tokens = list(_TOKEN.finditer(text))
         self.at = 0
         self.defines = defines
         self.used = used

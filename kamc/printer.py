@@ -135,7 +135,7 @@ class Printer:
     def print_SocketId(self, s: n.SocketId) -> str:
         def address(text: str) -> str:
             plain = text.replace(".", "").replace("-", "").replace("_", "").replace(":", "").isalnum()
-            return text if plain and not text[:1] == "-" and "_" != text[:1] else quote(text)
+            return text if plain and text[:1] not in ("-", "_") else quote(text)
 
         shown = address(s.addresses[0]) if len(s.addresses) == 1 else "(" + ", ".join(address(a) for a in s.addresses) + ")"
         port = {0: "", -1: ":*"}.get(s.port, f":{s.port}")
@@ -153,7 +153,7 @@ class Printer:
         return out + (" virtual" if x.virtual else "")
 
     def print_SocketBlock(self, x: n.SocketBlock) -> str:
-        return "socket = {\n" + "".join(f"\t{k} = {self.text(v)};\n" for k, v in x.attrs) + "}" + ("" if x.attrs else "")
+        return "socket = {\n" + "".join(f"\t{k} = {self.text(v)};\n" for k, v in x.attrs) + "}"
 
     def print_Alias(self, x: n.Alias) -> str:
         return f"{x.keyword} = " + " ".join(self.text(s) for s in x.sockets)

@@ -8,7 +8,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache
 
 from kamc import catalogue
 from kamc.declare.module import FunctionDecl, Module
@@ -21,13 +21,13 @@ def module_name(text: str) -> str:
     return os.path.basename(text).removesuffix(".so")
 
 
-@lru_cache(maxsize=None)
+@cache
 def core_module() -> type[Module]:
     found: type[Module] = importlib.import_module(CORE).module
     return found
 
 
-@lru_cache(maxsize=None)
+@cache
 def find_module(name: str, paths: tuple[str, ...] = ()) -> type[Module] | None:
     """The class of an implemented module, or None. A user's own modules lie as ``NAME.py`` in ``loadpath``/``mpath`` folders."""
     for folder in paths:

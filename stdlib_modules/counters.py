@@ -82,12 +82,12 @@ class CountersModule(Module):
     @rpc("cnt.var_list", "cnt.list_vars")
     def rpc_vars(self, group: str) -> list[str]:
         """Names of the counters of a group."""
-        return [n for g, n in self.rt.counters.keys() if g == group]
+        return [n for g, n in self.rt.counters.names() if g == group]
 
     @rpc("cnt.grp_get_all", "cnt.get_vars")
     def rpc_all(self, group: str) -> dict[str, int]:
         """All counters of a group with their values."""
-        return {n: self._value(g, n) for g, n in self.rt.counters.keys() if g == group}
+        return {n: self._value(g, n) for g, n in self.rt.counters.names() if g == group}
 
     @rpc("cnt.help")
     def rpc_help(self, group: str, name: str) -> str:

@@ -36,7 +36,7 @@ class Jsonrpcs(Module):
         fifo_mode: int = 0o660
         fifo_group: IntStr = -1
         fifo_user: IntStr = -1
-        fifo_reply_dir: str = "/tmp/"  # noqa: S108 - Kamailio's default
+        fifo_reply_dir: str = "/tmp/"
         dgram_socket: str = "kamailio_rpc.sock"
         dgram_mode: int = 0o660
         dgram_group: IntStr = -1

@@ -14,16 +14,17 @@ from kamc.runtime.sip.uri import parse_uri
 
 _SHARED_FLAGS = "\0sflags"
 _CORE_STATS = (
-    "rcv_requests rcv_requests_invite rcv_requests_cancel rcv_requests_ack rcv_requests_bye rcv_requests_info rcv_requests_register rcv_requests_subscribe "
-    "rcv_requests_notify rcv_requests_message rcv_requests_options rcv_requests_prack rcv_requests_update rcv_requests_refer rcv_requests_publish rcv_replies "
-    "rcv_replies_1xx rcv_replies_2xx rcv_replies_3xx rcv_replies_4xx rcv_replies_5xx rcv_replies_6xx fwd_requests fwd_replies drop_requests drop_replies "
-    "err_requests err_replies bad_URIs_rcvd unsupported_methods bad_msg_hdr"
-).split()
+    "rcv_requests", "rcv_requests_invite", "rcv_requests_cancel", "rcv_requests_ack", "rcv_requests_bye", "rcv_requests_info",
+    "rcv_requests_register", "rcv_requests_subscribe", "rcv_requests_notify", "rcv_requests_message", "rcv_requests_options", "rcv_requests_prack",
+    "rcv_requests_update", "rcv_requests_refer", "rcv_requests_publish", "rcv_replies", "rcv_replies_1xx", "rcv_replies_2xx", "rcv_replies_3xx",
+    "rcv_replies_4xx", "rcv_replies_5xx", "rcv_replies_6xx", "fwd_requests", "fwd_replies", "drop_requests", "drop_replies", "err_requests",
+    "err_replies", "bad_URIs_rcvd", "unsupported_methods", "bad_msg_hdr",
+)  # fmt: skip
 
 
 class Kex(Module):
     name = "kex"
-    stats = {"core": tuple(_CORE_STATS)}
+    stats = {"core": _CORE_STATS}
 
     def mod_init(self) -> None:
         self.shared = self.rt.worker.shared
@@ -153,9 +154,9 @@ class Kex(Module):
         out = []
         for name in names or ("all",):
             if name == "all":
-                out += counters.keys()
+                out += counters.names()
             elif name.endswith(":"):
-                out += [k for k in counters.keys() if k[0] == name[:-1]]
+                out += [k for k in counters.names() if k[0] == name[:-1]]
             else:
                 key = counters.find(name)
                 if key is None:

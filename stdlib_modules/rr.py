@@ -253,7 +253,7 @@ class Rr(Module):
         return 1 if params is not None and re.test(";" + params) else -1
 
     @function(Routes.REQUEST)
-    def is_direction(self, ctx: Ctx, dir: Lit) -> int:  # noqa: A002
+    def is_direction(self, ctx: Ctx, dir: Lit) -> int:
         """downstream: from caller to callee, judged by ftag."""
         params = ctx.recall("route_params")
         upstream = False

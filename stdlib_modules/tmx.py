@@ -149,7 +149,7 @@ class Tmx(Module):
             return -1
         t.suspended = True
         t.extra["suspended"] = ctx
-        t.extra["suspend_fr"] = self.rt.timers.arm(self.rt.now() + t.fr, lambda now, t=t: self._suspended_too_long(t))  # type: ignore[misc]
+        t.extra["suspend_fr"] = self.rt.timers.arm(self.rt.now() + t.fr, lambda now, t=t: self._suspended_too_long(t))
         return 1
 
     def _suspended_too_long(self, t: Transaction) -> None:

@@ -9,7 +9,6 @@ from kamc.runtime.context import Ctx
 from kamc.runtime.log import LEVELS
 
 
-
 class Xlog(Module):
     """Texts are expanded only when the level is written."""
 

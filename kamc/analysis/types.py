@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from kamc import nodes as n
 from kamc.diagnostics import DiagnosticSink
 
@@ -34,9 +36,16 @@ def const_value(e: n.Node) -> int | str | None:
                 return const_value(e.inner)
             case n.Unary() if is_constant(e):
                 x = const_value(e.operand)
-                table = {"-": v.negate, "~": v.invert, "!": lambda y: int(v.to_int(y) == 0), "(int)": v.to_int, "(str)": v.to_str,
-                         "strlen": lambda y: len(v.to_str(y)), "strempty": lambda y: int(v.to_str(y) == "")}  # fmt: skip
-                return None if x is None else table[e.op](x)  # type: ignore[operator]
+                table: dict[str, Callable[[int | str], int | str]] = {
+                    "-": v.negate,
+                    "~": v.invert,
+                    "!": lambda y: int(v.to_int(y) == 0),
+                    "(int)": v.to_int,
+                    "(str)": v.to_str,
+                    "strlen": lambda y: len(v.to_str(y)),
+                    "strempty": lambda y: int(v.to_str(y) == ""),
+                }
+                return None if x is None else table[e.op](x)
             case n.Binary() if is_constant(e):
                 return _fold(e)
     except v.EvalError:

@@ -97,7 +97,11 @@ def _slots(tree: ast.AST) -> set[str]:
     return {
         node.slice.value
         for node in ast.walk(tree)
-        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id == "V" and isinstance(node.slice, ast.Constant)
+        if isinstance(node, ast.Subscript)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "V"
+        and isinstance(node.slice, ast.Constant)
+        and isinstance(node.slice.value, str)
     }
 
 

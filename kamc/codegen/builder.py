@@ -59,5 +59,5 @@ def stamp(node: ast.AST, span: Span) -> None:
     while todo:
         item = todo.pop()
         if isinstance(item, ast.expr | ast.stmt | ast.ExceptHandler | ast.arg) and not hasattr(item, "lineno"):
-            item.lineno, item.col_offset, item.end_lineno, item.end_col_offset = line, column - 1, end_line, end_column - 1  # type: ignore[union-attr]
+            item.lineno, item.col_offset, item.end_lineno, item.end_col_offset = line, column - 1, end_line, end_column - 1
         todo.extend(child for child in ast.iter_child_nodes(item) if not hasattr(child, "lineno") or isinstance(child, ast.arguments))

@@ -346,7 +346,7 @@ class ExpressionCompiler:
     def _Call(self, e: n.Call) -> Typed:
         return compare(self.raw_call(e), ast.Gt(), const(0)), "bool"
 
-    _CoreCall = _RouteCall = _Call  # type: ignore[assignment]
+    _CoreCall = _RouteCall = _Call
 
     def raw_call(self, e: n.Expr) -> ast.expr:
         """A call with the number that it returns."""

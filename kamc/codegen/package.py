@@ -52,7 +52,7 @@ def build_files(program: GeneratedProgram, defines: Mapping[str, str | None], op
         files["map.json"] = _json(line_map)
     files["manifest.json"] = _json({
         "format": FORMAT, "kamc": __version__, "python": f"{sys.version_info.major}.{sys.version_info.minor}", "entry": program.entry,
-        "sources": digests, "defines": {k: v for k, v in sorted(defines.items())}, "options": dict(sorted(options.items())),
+        "sources": digests, "defines": dict(sorted(defines.items())), "options": dict(sorted(options.items())),
         "modules": program.params["modules"], "routes": [r[:3] for r in program.params["routes"]], "helpers": program.helpers,
         "digest": hashlib.sha256(b"".join(files[f] for f in sorted(files))).hexdigest(),
     })  # fmt: skip

@@ -111,7 +111,7 @@ class RouteCompiler(ExpressionCompiler):
         value, kind = self.script_value(s.value)
         if self.is_slot(spec):
             if kind not in ("int", "str"):
-                slot = isinstance(value, ast.Subscript) or isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "add"
+                slot = isinstance(value, ast.Subscript) or (isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "add")
                 value = value if slot else self.helper("zero", value)
             statement: ast.stmt = ast.Assign(targets=[subscript("V", spec.inner or "", store=True)], value=value)
         else:

@@ -120,7 +120,7 @@ def function(routes: Routes = Routes.ANY, *names: str, arities: tuple[int, ...] 
     return mark
 
 
-def pv(*names: str, set: str | None = None, inline: str | None = None) -> Callable[[F], F]:  # noqa: A002
+def pv(*names: str, set: str | None = None, inline: str | None = None) -> Callable[[F], F]:
     """Mark ``method(self, ctx) -> value`` as the getter of variables without an inner name.
 
     ``set`` names the method ``(self, ctx, value)``; ``inline`` is a Python expression over ``ctx`` that generated code uses instead.
@@ -133,7 +133,7 @@ def pv(*names: str, set: str | None = None, inline: str | None = None) -> Callab
     return mark
 
 
-def pv_class(*names: str, set: bool = False, index: bool = False, optional: bool = False, kind: str = "any") -> Callable[[F], F]:  # noqa: A002
+def pv_class(*names: str, set: bool = False, index: bool = False, optional: bool = False, kind: str = "any") -> Callable[[F], F]:
     """Mark ``method(self, spec) -> BoundPv`` as the binder of variables with an inner name; it runs once, when the program loads."""
 
     def mark(fn: F) -> F:

@@ -47,7 +47,7 @@ class PvSpec:
 def _closing(text: str, start: int, pair: str) -> int:
     """Offset of the bracket that closes the one at ``start``."""
     depth = 0
-    opening, closing = pair
+    opening, closing = pair[0], pair[1]
     for at in range(start, len(text)):
         if text[at] == opening:
             depth += 1

@@ -55,7 +55,7 @@ def parse_int(text: str) -> int | None:
 def to_int(value: Value) -> int:
     """Integer context. Undefined is 0; a text that is no number fails."""
     if value.__class__ is int:
-        return value  # type: ignore[return-value]
+        return value
     if value is None:
         return 0
     if isinstance(value, int):
@@ -69,7 +69,7 @@ def to_int(value: Value) -> int:
 def to_str(value: Value) -> str:
     """Text context. Undefined is the empty text."""
     if value.__class__ is str:
-        return value  # type: ignore[return-value]
+        return value
     if value is None:
         return ""
     return value.text if isinstance(value, DualInt) else str(int(value))
@@ -78,7 +78,7 @@ def to_str(value: Value) -> str:
 def shown(value: Value) -> str:
     """How a format string prints a value."""
     if value.__class__ is str:
-        return value  # type: ignore[return-value]
+        return value
     if value is None:
         return "<null>"
     return value.text if isinstance(value, DualInt) else str(int(value))
@@ -88,10 +88,10 @@ def add(left: Value, right: Value) -> int | str:
     """``+``: the left operand decides; undefined on the left gives the right side as text."""
     if left.__class__ is int:
         if right.__class__ is int:
-            return wrap(left + right)  # type: ignore[operator]
-        return wrap(left + to_int(right))  # type: ignore[operator]
+            return wrap(left + right)
+        return wrap(left + to_int(right))
     if left.__class__ is str:
-        return left + (right if right.__class__ is str else to_str(right))  # type: ignore[operator]
+        return left + (right if right.__class__ is str else to_str(right))
     if left is None:
         return to_str(right)
     return wrap(int(left) + to_int(right))

@@ -18,13 +18,15 @@ class GrammarBase:
     def at(self, p: Any, n: int = 1) -> Span:
         """Span of the n-th symbol."""
         first, last = p.lexspan(n)
-        return self.spans[first].to(self.spans[last]) if self.spans else self.spans[0]
+        span: Span = self.spans[first].to(self.spans[last])
+        return span
 
     def whole(self, p: Any) -> Span:
         """Span from the first to the last symbol of the production."""
         first = p.lexspan(1)[0]
         last = p.lexspan(len(p) - 1)[1]
-        return self.spans[first].to(self.spans[last])
+        span: Span = self.spans[first].to(self.spans[last])
+        return span
 
     def fail(self, code: str, span: Span, message: str, hint: str | None = None) -> None:
         self.failed = True

@@ -336,7 +336,7 @@ class Core(Module):
             return in_network(ip, text)
         if is_ip(text):
             return in_network(ip, text.strip("[]"))
-        return self.rt.datapath.lookup(text) == ip
+        return bool(self.rt.datapath.lookup(text) == ip)
 
     def test_src_ip(self, ctx: Ctx, text: str) -> bool:
         return self._ip_test(ctx.flow.remote_ip, text)

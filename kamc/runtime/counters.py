@@ -45,10 +45,10 @@ class Counters:
             group, _, rest = name.partition(sep)
             if rest and (group, rest) in self.known:
                 return group, rest
-        return next((key for key in self.keys() if key[1] == name), None)
+        return next((key for key in self.names() if key[1] == name), None)
 
-    def keys(self) -> list[tuple[str, str]]:
+    def names(self) -> list[tuple[str, str]]:
         return sorted(self.known)
 
     def groups(self) -> list[str]:
-        return sorted({g for g, _ in self.keys()})
+        return sorted({g for g, _ in self.names()})

@@ -50,7 +50,7 @@ def absolute(code: CodeType, base: str) -> CodeType:
 def read_params(files: Mapping[str, bytes]) -> dict[str, Any]:
     """The literals of ``params``."""
     namespace: dict[str, Any] = {}
-    exec(load_code("params", files["bytecode/params.pyc"]), namespace)  # noqa: S102 - our own build
+    exec(load_code("params", files["bytecode/params.pyc"]), namespace)
     return {k.lower(): v for k, v in namespace.items() if k.isupper()}
 
 
@@ -73,10 +73,10 @@ def load_program(files: Mapping[str, bytes], rt: Runtime, base: str) -> dict[str
         rt.vars.setdefault(name, 0)
     for name, module in rt.modules.items():
         namespace["core" if name == "core" else _python_name(name)] = module
-    exec(load_code("constants", files["bytecode/constants.pyc"]), namespace)  # noqa: S102
+    exec(load_code("constants", files["bytecode/constants.pyc"]), namespace)
     for name in sorted(files):
         if name.startswith("bytecode/") and name.endswith("route.pyc"):
-            exec(absolute(load_code(name, files[name]), base), namespace)  # noqa: S102
+            exec(absolute(load_code(name, files[name]), base), namespace)
     for kind, route_name, function, _ in params["routes"]:
         rt.functions[(kind, route_name)] = namespace[function]
     linecache.checkcache()

@@ -51,7 +51,7 @@ def selected(value: Value) -> int | str:
 def int_arg(value: Value) -> int:
     """A number argument of a module function. A text that is no number fails the call."""
     if value.__class__ is int:
-        return value  # type: ignore[return-value]
+        return value
     if isinstance(value, str) and not value.strip():
         raise EvalError("empty text where a number is needed")
     return to_int(value.strip() if isinstance(value, str) else value)

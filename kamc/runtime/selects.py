@@ -112,7 +112,8 @@ def _message_part(rt: Runtime, rest: list[str | int]) -> Select:
         inner = rest[2:]
         return lambda ctx: ctx.msg.value(key) if not inner else _address_part(ctx.msg.value(key), inner)
     simple: dict[str, Callable[[Ctx], Value]] = {
-        "len": lambda ctx: str(len(ctx.msg.text)), "id": lambda ctx: None, "body": lambda ctx: ctx.msg.body or None, "type": lambda ctx: "1" if ctx.msg.is_request else "2",
+        "len": lambda ctx: str(len(ctx.msg.text)), "id": lambda ctx: None, "body": lambda ctx: ctx.msg.body or None,
+        "type": lambda ctx: "1" if ctx.msg.is_request else "2",
         "": lambda ctx: ctx.msg.text, "first_line": lambda ctx: ctx.msg.text[: ctx.msg.first_line_end].rstrip("\r\n"),
         "flags": lambda ctx: str(ctx.flags),
     }  # fmt: skip

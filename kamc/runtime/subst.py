@@ -42,7 +42,8 @@ class Subst:
 
     @staticmethod
     def _split(text: str, sep: str) -> tuple[str, str, str] | None:
-        out, current, at = [], "", 0
+        out: list[str] = []
+        current, at = "", 0
         while at < len(text) and len(out) < 2:
             c = text[at]
             if c == "\\" and at + 1 < len(text):

@@ -8,7 +8,6 @@ from kamc.declare import ANY, Routes, function
 from kamc.declare.argtypes import Lit, PvArg
 from kamc.declare.values import Value, to_str
 from kamc.runtime.context import Branch, Ctx
-
 from kamc.runtime.sip.uri import split_quoted
 from stdlib_modules.pv.base import Vars
 from stdlib_modules.pv.xavp import Tree

@@ -11,7 +11,7 @@ from typing import Any
 
 from kamc.declare import pv_class
 from kamc.declare.pvspec import PvSpec, parse_pv
-from kamc.declare.values import Value, to_int, to_str
+from kamc.declare.values import Value, to_int
 from kamc.runtime.context import Ctx
 from kamc.runtime.pv.bind import BoundPv, Getter
 from stdlib_modules.pv.base import Vars

@@ -52,7 +52,7 @@ def q_value(text: str | None) -> int | None:
         number = float(text) if text else None
     except ValueError:
         return None
-    return int(round(number * 1000)) if number is not None and 0 <= number <= 1 else None
+    return round(number * 1000) if number is not None and 0 <= number <= 1 else None
 
 
 class SaveFunctions:

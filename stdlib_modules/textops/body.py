@@ -55,7 +55,7 @@ def parts_of(body: str, boundary: str) -> list[Part]:
         head, sep, content = raw.partition("\r\n\r\n")
         if not sep:
             head, _, content = raw.partition("\n\n")
-        fields = dict((n.strip().lower(), v.strip()) for n, _, v in (line.partition(":") for line in head.splitlines()))
+        fields = {n.strip().lower(): v.strip() for n, _, v in (line.partition(":") for line in head.splitlines())}
         out.append(Part(at, end, mime_type(fields.get("content-type", "text/plain")), content.removesuffix("\r\n"), raw))
         at = following
     return out

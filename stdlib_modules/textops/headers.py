@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+from collections.abc import Callable
 from typing import Any
 
 from kamc.declare import ANY, Routes, function
@@ -119,7 +120,7 @@ class HeaderFunctions:
     @function(ANY)
     def remove_hf_match(self, ctx: Ctx, hname: str, op: str, expr: str) -> int:
         """Remove headers whose body compares: eq, ne, sw, in, re."""
-        tests = {
+        tests: dict[str, Callable[[str], bool]] = {
             "eq": lambda v: v == expr, "ne": lambda v: v != expr, "sw": lambda v: v.startswith(expr), "in": lambda v: expr in v,
             "re": lambda v: bool(self.rt.dynamic_regex(expr).test(v)),
         }  # fmt: skip

@@ -72,7 +72,7 @@ class Textopsx(HeaderValues, Module):
 
     @function(_RO)
     def msg_apply_changes(self, ctx: Ctx) -> int:
-        if ctx.t is not None and ctx.msg.is_request and not ctx.t.request_ctx is ctx:
+        if ctx.t is not None and ctx.msg.is_request and ctx.t.request_ctx is not ctx:
             return -1
         return self.apply(ctx)
 

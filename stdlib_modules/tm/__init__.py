@@ -79,7 +79,7 @@ class Tm(RelayFunctions, ReplyFunctions, SettingFunctions, ContactFunctions, Uac
             return True
         ctx.kind = Routes.TM_ONREPLY
         try:
-            return function(ctx) != 0
+            return bool(function(ctx) != 0)
         except Exit:
             return False
 

@@ -210,7 +210,7 @@ class RelayFunctions:
     @function(_RF)
     def t_relay_to(self, ctx: Ctx, first: Lit = "", second: Lit = "") -> int:
         """``t_relay_to([proxy] [, flags])``; one argument is flags when it is a number."""
-        proxy, flags = ("", first) if not second and first.startswith("0x") or first.isdigit() else (first, second)
+        proxy, flags = ("", first) if (not second and first.startswith("0x")) or first.isdigit() else (first, second)
         uri = self._proxy(proxy) if proxy else None
         if proxy and uri is None:
             return -1

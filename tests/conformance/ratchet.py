@@ -95,7 +95,8 @@ def check(suite: str) -> bool:
     passing = sorted((set(known) & everything) - failed)
     gone = sorted(set(known) - everything)
     print(f"{suite}: {len(everything) - len(failed)} passed, {len(failed)} failed, {len(known)} listed")
-    for label, cases in (("failed and not listed", new), ("listed and passed (take it off the list)", passing), ("listed and not there", gone), ("without a reason", missing)):
+    findings = {"failed and not listed": new, "listed and passed (take it off the list)": passing, "listed and not there": gone, "without a reason": missing}
+    for label, cases in findings.items():
         for case in cases:
             print(f"  {case}: {label}")
     return not (new or passing or gone or missing)
@@ -121,7 +122,7 @@ def main() -> int:
         for suite in suites:
             write(suite)
         return 0
-    return 0 if all([check(suite) for suite in suites]) else 1
+    return 0 if all(list(map(check, suites))) else 1
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ def body_of(compiled: Any, kind: str = "request") -> list[str]:
 
 
 def test_if_and_calls_read_like_the_cfg(compile_text: Any) -> None:
-    compiled = compile_text(HEAD + 'request_route {\n if (is_method("INVITE|BYE") && $rU == "bob") {\n sl_send_reply("200", "OK");\n exit;\n }\n route(X);\n}\nroute[X] { $var(a) = 1; }\n')
+    routes = 'request_route {\n if (is_method("INVITE|BYE") && $rU == "bob") {\n sl_send_reply("200", "OK");\n exit;\n }\n route(X);\n}\n'
+    compiled = compile_text(HEAD + routes + "route[X] { $var(a) = 1; }\n")
     assert body_of(compiled) == [
         "if textops.is_method(ctx, 'INVITE|BYE') > 0 and pv_rU(ctx) == 'bob':",
         "    sl.sl_send_reply(ctx, 200, 'OK')",

@@ -123,7 +123,7 @@ def test_a_missing_semicolon_is_reported_where_it_is_missing(parse: Any) -> None
 
 
 def test_a_missing_brace_does_not_hide_what_follows(parse: Any) -> None:
-    cfg, sink = parse("#!KAMAILIO\nroute[A] {\n if (1) {\n exit;\n}\nfailure_route[B] {\n $var(x) = ;\n}\n")
+    _, sink = parse("#!KAMAILIO\nroute[A] {\n if (1) {\n exit;\n}\nfailure_route[B] {\n $var(x) = ;\n}\n")
     assert [d.span.line for d in sink.errors() if d.span] == [6, 7]
 
 

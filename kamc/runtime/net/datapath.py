@@ -201,6 +201,8 @@ class Datapath:
         engine = self.worker.engine
         found = engine.match_reply(msg)
         rt = found[0].rt if found is not None else self.worker.rt
+        if rt is None:
+            return
         ctx = Ctx(rt, msg, flow, Routes.CORE_ONREPLY)
         if found is not None and found[0].request_ctx is not None:
             found[0].lend(ctx, found[1].index)

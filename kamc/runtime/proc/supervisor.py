@@ -22,8 +22,8 @@ from kamc.runtime.log import Log, startup_error
 from kamc.runtime.net.endpoint import Listener
 from kamc.runtime.net.listen import parse_option, resolve_listeners
 from kamc.runtime.net.udp import bind_udp
-from kamc.runtime.program import read_params
 from kamc.runtime.proc.worker import Worker
+from kamc.runtime.program import read_params
 
 _PR_SET_PDEATHSIG: Final = 1
 #: a worker that dies this many times within the window ends the server
@@ -60,7 +60,7 @@ class Supervisor:
     def __init__(self, files: Mapping[str, bytes], base: str, options: Options) -> None:
         self.files, self.base, self.options = files, base, options
         self.params = read_params(files)
-        self.core = {name: value for name, value in self.params["core"]}
+        self.core = dict(self.params["core"])
         level = options.debug_level if options.debug_level is not None else int(self.core.get("debug", 0))
         self.log = Log(level + options.debug)
         self.sockets: dict[Listener, socket.socket] = {}

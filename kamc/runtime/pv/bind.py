@@ -22,7 +22,7 @@ class BoundPv:
 
     __slots__ = ("get", "set", "spec")
 
-    def __init__(self, get: Getter, set: Setter | None = None, spec: PvSpec | None = None) -> None:  # noqa: A002
+    def __init__(self, get: Getter, set: Setter | None = None, spec: PvSpec | None = None) -> None:
         self.get, self.set, self.spec = get, set, spec
 
 
@@ -107,7 +107,7 @@ def bind_format(rt: Runtime, text: str) -> Callable[[Ctx], str]:
             parts.append(_empty_for_none(getter) if piece.transformations else getter)
 
     def evaluate(ctx: Ctx) -> str:
-        return "".join([p if p.__class__ is str else shown(p(ctx)) for p in parts])  # type: ignore[operator,misc]
+        return "".join([p if isinstance(p, str) else shown(p(ctx)) for p in parts])
 
     return evaluate
 

@@ -80,7 +80,7 @@ def add_core_commands(registry: RpcRegistry, worker: Worker) -> None:
     registry.add("core.sockets_list", sockets, "Listening sockets.")
     registry.add("core.aliases_list", lambda: {"myself_callbacks": "no", "count": len(worker.rt.aliases), "alias": [
         {"proto": p or "*", "name": h, "port": port} for p, h, port in worker.rt.aliases]} if worker.rt else {}, "Aliases of this host.")  # fmt: skip
-    registry.add("core.flags", lambda: {}, "Flags.")
+    registry.add("core.flags", dict, "Flags.")
     registry.add("system.listMethods", lambda: sorted(registry.commands), "Names of all commands.")
     registry.add("system.methodHelp", help_, "What a command does.")
     registry.add("kamc.generations", generations, "Generations of the configuration and what still runs on them.")

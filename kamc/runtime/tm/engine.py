@@ -106,7 +106,8 @@ class TmEngine:
         self._by_tid: dict[str, Transaction] = {}
         self._serial = host.random_id() & 0xFFFF
         self.stats: dict[str, int] = dict.fromkeys(
-            ("current", "waiting", "total", "local", "rpl_received", "rpl_generated", "rpl_sent", "6xx", "5xx", "4xx", "3xx", "2xx", "created", "freed", "delayed_free"), 0
+            ("current", "waiting", "total", "local", "rpl_received", "rpl_generated", "rpl_sent", "6xx", "5xx", "4xx", "3xx", "2xx", "created", "freed",
+             "delayed_free"), 0
         )  # fmt: skip
         #: called as (event, transaction, ctx or reply) by modules that watch transactions (acc, dialog, uac)
         self.watchers: list[Callable[[str, Transaction, Any], None]] = []
@@ -126,7 +127,7 @@ class TmEngine:
         branch = via.branch
         if branch.startswith(COOKIE) and len(branch) > len(COOKIE):
             return (branch, via.host, via.port, name)
-        return ("2543", msg.call_id, msg.cseq[0], msg.from_tag, via.host, via.port, via.branch, msg.uri if name != "INVITE" or msg.method != "ACK" else msg.uri, name)
+        return ("2543", msg.call_id, msg.cseq[0], msg.from_tag, via.host, via.port, via.branch, msg.uri, name)
 
     def find(self, msg: SipMessage, method: str | None = None) -> Transaction | None:
         return self._by_key.get(self.keys_of(msg, method))

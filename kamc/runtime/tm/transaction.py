@@ -280,7 +280,7 @@ class Transaction:
         if code < 200 or not self.is_invite:
             return
         if code >= 300:
-            if branch.status >= 300 and not branch.faked or branch.faked:
+            if (branch.status >= 300 and not branch.faked) or branch.faked:
                 self.send_ack(branch, msg)
             return
         if branch.faked:
@@ -328,7 +328,7 @@ class Transaction:
         ctx.hooks = None
 
     def _provisional(self, branch: ClientBranch, msg: SipMessage, ctx: Ctx, code: int, previous: int, now: float) -> None:
-        if self.is_invite and not branch.cancel and (self.engine.params.restart_fr_on_each_reply or previous < code and (code >= 180 or previous == 0)):
+        if self.is_invite and not branch.cancel and (self.engine.params.restart_fr_on_each_reply or (previous < code and (code >= 180 or previous == 0))):
             branch.client.restart_fr(now, self.fr_inv)
         branch.status = max(previous, code)
         branch.reply = msg
