@@ -220,7 +220,7 @@ def cmd_modules(options: argparse.Namespace) -> int:
             print(f"kamc: no module {name!r}", file=sys.stderr)
             return BAD_CONFIG
         d = found.declarations()
-        rows.append({"name": name, "functions": sorted(d.functions), "params": sorted(d.params), "ignored_params": sorted(found.ignored_params),
+        rows.append({"name": name, "functions": sorted(d.functions), "params": sorted(d.params), "ignored_params": sorted((*found.tuning_params, *found.ignored_params)),
                      "pvs": sorted(d.pvs), "transformations": sorted(d.transformations), "rpc": sorted(d.rpcs)})  # fmt: skip
     if options.json:
         print(json.dumps(rows, indent=1))

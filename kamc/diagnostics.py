@@ -46,6 +46,7 @@ CODES: Final[dict[str, str]] = {
     "K0322": "module parameter for a module that is not loaded",
     "K0323": "module parameter not implemented",
     "K0324": "bad module parameter value",
+    "K0325": "module parameter without effect",
     "K0401": "unknown route",
     "K0402": "route defined twice",
     "K0403": "route never called",

@@ -24,9 +24,8 @@ class Acc(Module):
     name = "acc"
     depends = ("tm",)
     ignored_params = (
-        "time_mode", "time_attr", "time_exten", "time_format", "acc_method_column", "acc_from_tag_column", "acc_to_tag_column", "acc_callid_column",
-        "acc_sip_code_column", "acc_sip_reason_column", "acc_time_column", "acc_prepare_flag", "acc_prepare_always", "clone_msg", "log_facility",
-        "acc_extra_size", "acc_extra_nullable", "db_table_acc", "db_table_missed_calls", "db_version_check", "reason_from_hf",
+        "acc_method_column", "acc_from_tag_column", "acc_to_tag_column", "acc_callid_column", "acc_sip_code_column", "acc_sip_reason_column",
+        "acc_time_column", "clone_msg", "log_facility", "acc_extra_size", "acc_extra_nullable", "db_table_acc", "db_table_missed_calls", "db_version_check",
     )  # fmt: skip
 
     class Params:

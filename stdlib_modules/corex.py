@@ -19,7 +19,6 @@ _IFLAGS = {"USE_UAC_FROM": 1, "USE_UAC_TO": 2, "UAC_AUTH": 4}
 
 class Corex(Module):
     name = "corex"
-    ignored_params = ("nio_intercept", "nio_min_msg_len", "nio_msg_avp", "evcb_reply_out", "dns_cache", "dns_file")
 
     class Params:
         pass

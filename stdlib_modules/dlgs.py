@@ -36,7 +36,7 @@ class Item:
 
 class Dlgs(Module):
     name = "dlgs"
-    ignored_params = ("hash_size",)
+    tuning_params = ("hash_size",)
 
     class Params:
         active_lifetime: int = 10800

@@ -27,7 +27,7 @@ class Jsonrpcs(Module):
     """``transport`` is a mask: 1 HTTP (comes with xhttp), 2 FIFO, 4 datagram socket; 0 all."""
 
     name = "jsonrpcs"
-    ignored_params = ("dgram_workers", "dgram_timeout")
+    tuning_params = ("dgram_workers", "dgram_timeout")
 
     class Params:
         pretty_format: int = 1

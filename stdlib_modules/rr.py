@@ -16,7 +16,6 @@ _RFB = Routes.REQUEST | Routes.FAILURE | Routes.BRANCH
 
 class Rr(Module):
     name = "rr"
-    ignored_params = ("force_send_socket", "ignore_sips")
 
     class Params:
         append_fromtag: int = 1

@@ -42,12 +42,13 @@ class Binding:
 class Usrloc(Module):
     name = "usrloc"
     stats = {"usrloc": ("registered_users",)}
+    tuning_params = ("hash_size", "timer_procs", "load_rank", "db_timer_clean", "fetch_rows")
     ignored_params = (
-        "hash_size", "timer_procs", "db_url", "user_column", "domain_column", "contact_column", "expires_column", "q_column", "callid_column", "cseq_column",
+        "db_url", "user_column", "domain_column", "contact_column", "expires_column", "q_column", "callid_column", "cseq_column",
         "flags_column", "cflags_column", "user_agent_column", "received_column", "path_column", "socket_column", "methods_column", "ruid_column",
-        "instance_column", "reg_id_column", "server_id_column", "connection_id_column", "keepalive_column", "partition_column", "version_table", "fetch_rows",
-        "expires_type", "db_ops_ruid", "db_update_as_insert", "db_check_update", "db_timer_clean", "db_load", "db_insert_update", "db_insert_null",
-        "db_raw_fetch_type", "db_clean_tcp", "load_rank", "skip_remote_socket", "close_expired_tcp", "handle_lost_tcp", "rm_expired_delay", "preload",
+        "instance_column", "reg_id_column", "server_id_column", "connection_id_column", "keepalive_column", "partition_column", "version_table",
+        "expires_type", "db_ops_ruid", "db_update_as_insert", "db_check_update", "db_load", "db_insert_update", "db_insert_null",
+        "db_raw_fetch_type", "db_clean_tcp", "skip_remote_socket", "preload",
     )  # fmt: skip
 
     class Params:

@@ -13,7 +13,7 @@ class Xlog(Module):
     """Texts are expanded only when the level is written."""
 
     name = "xlog"
-    ignored_params = ("force_color", "long_format", "log_facility", "log_colors", "methods_filter")
+    ignored_params = ("force_color", "log_facility", "log_colors")
 
     class Params:
         buf_size: int = 4096

@@ -105,11 +105,15 @@ def _set_modparam(unit: Unit, item: n.ModParam, module: str, value: int | str) -
         return
     if found is None:
         return
+    if decl is None and param in found.tuning_params:
+        return
     if decl is None and param not in found.ignored_params:
         unit.missing("K0323", item.param.span, f"parameter {param!r} of module {module} is not implemented")
         return
-    if decl is not None:
-        unit.modparams.append(ModParamSetting(module, param, value, item.value.span))
+    if decl is None:
+        unit.sink.warning("K0325", item.param.span, f"parameter {param!r} of module {module} has no effect in kamc")
+        return
+    unit.modparams.append(ModParamSetting(module, param, value, item.value.span))
 
 
 def _custom(unit: Unit, item: n.CustomVar) -> None:

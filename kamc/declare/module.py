@@ -200,7 +200,9 @@ class Module:
     depends: ClassVar[tuple[str, ...]] = ()
     #: statistics as ``group -> names``, created when the module is loaded
     stats: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    #: parameters that Kamailio knows and that have no meaning here: accepted, named by ``kamc modules``
+    #: parameters that tune Kamailio's memory and processes and change nothing that can be seen: accepted
+    tuning_params: ClassVar[tuple[str, ...]] = ()
+    #: parameters that Kamailio knows and that have no meaning here (say, column names without a database): accepted with a warning
     ignored_params: ClassVar[tuple[str, ...]] = ()
 
     class Params:

@@ -15,8 +15,6 @@ class Registrar(SaveFunctions, LookupFunctions, Module):
     name = "registrar"
     depends = ("usrloc", "sl")
     stats = {"registrar": ("accepted_regs", "rejected_regs")}
-    ignored_params = ("event_callback", "outbound_mode", "regid_mode", "flow_timer", "xavp_rcd", "xavp_rcd_mask", "use_expired_contacts", "lookup_filter_mode",
-                      "default_expires_range", "expires_range", "path_check_local")  # fmt: skip
 
     class Params:
         default_expires: int = 3600

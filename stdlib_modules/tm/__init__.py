@@ -17,7 +17,8 @@ from stdlib_modules.tm.uac import UacFunctions
 
 class Tm(RelayFunctions, ReplyFunctions, SettingFunctions, ContactFunctions, UacFunctions, Module):
     name = "tm"
-    ignored_params = ("noisy_ctimer", "contacts_avp", "contact_flows_avp", "exec_time_check", "tw_append", "unix_tx_timeout")
+    tuning_params = ("noisy_ctimer", "exec_time_check")
+    ignored_params = ("contacts_avp", "contact_flows_avp")
 
     class Params:
         fr_timer: int = 30000
