@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import syslog
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 LEVELS: Final[dict[str, int]] = {"L_ALERT": -5, "L_BUG": -4, "L_CRIT2": -3, "L_CRIT": -2, "L_ERR": -1, "L_WARN": 0, "L_NOTICE": 1, "L_INFO": 2, "L_DBG": 3}
 NAMES: Final[dict[int, str]] = {-5: "ALERT", -4: "BUG", -3: "CRITICAL", -2: "CRITICAL", -1: "ERROR", 0: "WARNING", 1: "NOTICE", 2: "INFO", 3: "DEBUG"}
@@ -16,21 +17,42 @@ _SYSLOG: Final[dict[int, int]] = {-5: syslog.LOG_ALERT, -4: syslog.LOG_CRIT, -3:
 class Log:
     """``level`` is the highest level that is written. ``rank`` is the process number in front of the pid."""
 
-    __slots__ = ("_fd", "level", "prefix", "rank", "to_syslog")
+    __slots__ = ("_fd", "_prefix", "_prefix_ctx", "_prefix_format", "level", "rank", "to_syslog")
 
     def __init__(self, level: int = 0, rank: int = 0, *, to_syslog: bool = False) -> None:
         self.level, self.rank, self.to_syslog = level, rank, to_syslog
         self._fd = 2
-        #: the evaluated log_prefix of the message in hand
-        self.prefix = ""
+        self._prefix = ""
+        self._prefix_format: Callable[[Any], str] | None = None
+        self._prefix_ctx: Any = None
+
+    def about(self, prefix: Callable[[Any], str], ctx: Any) -> None:
+        """Lines from here on are about a message. The prefix is made with the first of them: most messages write none."""
+        self._prefix_format, self._prefix_ctx = prefix, ctx
+
+    def about_nothing(self) -> None:
+        """The message is done."""
+        self._prefix = ""
+        self._prefix_format = self._prefix_ctx = None
+
+    @property
+    def prefix(self) -> str:
+        """The evaluated log_prefix of the message in hand, or an empty text."""
+        if self._prefix_format is not None:
+            make, ctx = self._prefix_format, self._prefix_ctx
+            # off first: what the format itself logs has no prefix
+            self.about_nothing()
+            self._prefix = make(ctx)
+        return self._prefix
 
     def write(self, level: int, text: str, module: str = "<core>") -> None:
         """Write a line whatever the level. A missing line end is added."""
         name = NAMES[max(-5, min(3, level))]
+        prefix = self.prefix
         if self.to_syslog:
-            syslog.syslog(_SYSLOG[max(-5, min(3, level))], f"{name}: {self.prefix}{module}: {text.rstrip()}")
+            syslog.syslog(_SYSLOG[max(-5, min(3, level))], f"{name}: {prefix}{module}: {text.rstrip()}")
             return
-        line = f" {self.rank}({os.getpid()}) {name}: {self.prefix}{module}: {text}"
+        line = f" {self.rank}({os.getpid()}) {name}: {prefix}{module}: {text}"
         if not line.endswith("\n"):
             line += "\n"
         try:

@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from kamc.declare.pvspec import parse_format
 from kamc.declare.routes import Drop, Exit, Routes
 from kamc.declare.values import EvalError
 from kamc.errors import SipError
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from kamc.runtime.proc.worker import Worker
 
 _COOKIE = "z9hG4bK"
+#: variables that show the message as it came, whatever a route does
+_AS_RECEIVED = frozenset({"mt", "ci", "rm", "cs", "hdr", "si", "sp", "fu", "fU", "fd", "ft", "tt", "ua", "pr", "proto", "Ri", "Rp", "ml", "rs", "rr"})
 _REQUEST_STATS = frozenset({"invite", "cancel", "ack", "bye", "info", "register", "subscribe", "notify", "message", "options", "prack", "update", "refer", "publish"})
 
 
@@ -47,6 +50,7 @@ class Datapath:
         self._random = random.Random(worker.secret)
         self._stats = worker.counters.values
         self._log_prefix: Callable[[Ctx], str] | None = None
+        self._log_prefix_lazy = False
         #: functions of modules that see every request before and after the script
         self.pre_request: list[Callable[[Ctx], bool]] = []
         self.post_script: list[Callable[[Ctx], None]] = []
@@ -75,8 +79,8 @@ class Datapath:
         flow = Flow(listener, address[0], address[1])
         try:
             msg = parse_message(text)
-            via = msg.via1 if msg.is_request or "via" in msg.first else None
-            del via
+            if msg.is_request or "via" in msg.first:
+                _ = msg.via1  # a bad Via makes the message useless: neither a reply nor a match is possible
         except SipError as err:
             self._bad_message(err, flow, text)
             return
@@ -91,6 +95,8 @@ class Datapath:
             self._request(Ctx(rt, msg, flow, Routes.REQUEST))
         else:
             self._reply(msg, flow)
+        if self._log_prefix is not None:
+            self.log.about_nothing()
 
     def _received_event(self, rt: Runtime, msg: SipMessage, flow: Flow) -> bool:
         """``event_route[core:msg-received]``: sees the bytes before anything else and may drop them."""
@@ -118,7 +124,7 @@ class Datapath:
             stats[key] = stats.get(key, 0) + 1
         if ctx.msg.uri and parse_uri(ctx.msg.uri) is None:
             stats["core", "bad_URIs_rcvd"] = stats.get(("core", "bad_URIs_rcvd"), 0) + 1
-        self.set_log_prefix(ctx)
+        self._log_about(ctx)
         for hook in self.pre_request:
             if not hook(ctx):
                 return
@@ -127,13 +133,28 @@ class Datapath:
             self.run_request(function, ctx)
         self.after_script(ctx)
 
-    def set_log_prefix(self, ctx: Ctx) -> None:
-        prefix = self.worker.log_prefix
-        if prefix is not None:
+    def set_log_prefix(self, rt: Runtime, text: str) -> None:
+        """The log_prefix of a generation. One that a route could change is made when the message comes, else when a line is written."""
+        self._log_prefix, self._log_prefix_lazy = None, False
+        if not text:
+            return
+        made = rt.format(text)
+
+        def prefix(ctx: Ctx) -> str:
             try:
-                self.log.prefix = prefix(ctx)
+                return made(ctx)
             except (EvalError, SipError):
-                self.log.prefix = ""
+                return ""
+
+        self._log_prefix = prefix
+        self._log_prefix_lazy = all(isinstance(p, str) or p.name in _AS_RECEIVED for p in parse_format(text))
+
+    def _log_about(self, ctx: Ctx) -> None:
+        prefix = self._log_prefix
+        if prefix is not None:
+            self.log.about(prefix, ctx)
+            if not self._log_prefix_lazy:
+                _ = self.log.prefix
 
     def run_request(self, function: Callable[[Ctx], Any], ctx: Ctx) -> None:
         """Run the request route. An exception in it is logged with its cfg line and answered 500."""
@@ -206,7 +227,7 @@ class Datapath:
         ctx = Ctx(rt, msg, flow, Routes.CORE_ONREPLY)
         if found is not None and found[0].request_ctx is not None:
             found[0].lend(ctx, found[1].index)
-        self.set_log_prefix(ctx)
+        self._log_about(ctx)
         function = rt.functions.get(("reply", None))
         if function is not None and not self.run(function, ctx):
             stats["core", "drop_replies"] = stats.get(("core", "drop_replies"), 0) + 1

@@ -51,7 +51,6 @@ class Worker:
         self.sockets: dict[Listener, socket.socket] = {}
         self.datapath = Datapath(self)
         self.engine = TmEngine(self.datapath, self.timers, f"{index:x}")
-        self.log_prefix: Callable[[Ctx], str] | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         #: called when the loop runs: modules open their sockets here
         self.on_start: list[Callable[[asyncio.AbstractEventLoop], None]] = []
@@ -65,14 +64,12 @@ class Worker:
     def load(self, files: Mapping[str, bytes], base: str, overrides: Mapping[str, Any] | None = None) -> Runtime:
         """Bind a build and start its modules. Raises ConfigError; the worker is as before then."""
         rt = Runtime(self, (self.rt.generation + 1) if self.rt is not None else 1)
-        rt.params.update({})
         add_core_commands(self.rpc, self)
         load_program(files, rt, base)
         rt.params.update(overrides or {})
         rt.prepare_headers()
         self.rt = rt
-        prefix = rt.params.get("log_prefix")
-        self.log_prefix = rt.format(prefix) if prefix else None
+        self.datapath.set_log_prefix(rt, rt.params.get("log_prefix") or "")
         start_modules(rt)
         return rt
 
