@@ -58,6 +58,8 @@ class Ctx:
     force_rport = False
     add_local_rport = False
     reply_to_via = False
+    #: what streams do: open no connection, close it afterwards
+    forward_no_connect = reply_no_connect = forward_close = reply_close = False
     ruri_used = False
     #: the transaction that this run belongs to, if any
     t: Any = None

@@ -209,7 +209,10 @@ class Core(Module):
         return 1
 
     def force_tcp_alias(self, ctx: Ctx, port: int = 0) -> int:
-        return 1 if ctx.flow.proto == "udp" else -1
+        """The connection of the request also serves this port of its peer; without one, the port of the topmost Via."""
+        if ctx.flow.proto == "udp":
+            return 1
+        return 1 if self.rt.worker.streams.add_alias(ctx.flow.conn, port or ctx.msg.via1.real_port) else -1
 
     add_tcp_alias = force_tcp_alias
 
@@ -233,11 +236,21 @@ class Core(Module):
         ctx.send_socket = found
         return 1
 
-    def _noop(self, ctx: Ctx) -> int:
-        """Connection behaviour: without a meaning on UDP."""
+    def set_forward_no_connect(self, ctx: Ctx) -> int:
+        ctx.forward_no_connect = True
         return 1
 
-    set_forward_no_connect = set_reply_no_connect = set_forward_close = set_reply_close = _noop
+    def set_reply_no_connect(self, ctx: Ctx) -> int:
+        ctx.reply_no_connect = True
+        return 1
+
+    def set_forward_close(self, ctx: Ctx) -> int:
+        ctx.forward_close = True
+        return 1
+
+    def set_reply_close(self, ctx: Ctx) -> int:
+        ctx.reply_close = True
+        return 1
 
     def cfg_select(self, ctx: Ctx, group: str, instance: int) -> int:
         return 1

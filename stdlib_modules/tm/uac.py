@@ -55,7 +55,8 @@ class UacFunctions:
         via = self.rt.datapath.via_header(ctx, branch.dest, f"{t.tid}.0")
         branch.request = build_request(msg, ctx.edits, ctx.ruri, via)
         t.branches.append(branch)
-        t.start_branch(branch, self.rt.now())
+        if not t.start_branch(branch, self.rt.now()):
+            t.fail_branch(branch, 477, self.rt.now())
         return t
 
     @staticmethod

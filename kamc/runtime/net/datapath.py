@@ -68,7 +68,7 @@ class Datapath:
 
     # -- in --------------------------------------------------------------------------------------------------------------
 
-    def received(self, data: bytes, listener: Listener, address: tuple[Any, ...]) -> None:
+    def received(self, data: bytes, listener: Listener, address: tuple[Any, ...], conn: int = 0) -> None:
         """A datagram, or a framed message of a stream."""
         if len(data) < 10:
             return  # keep-alives and stray bytes
@@ -76,7 +76,7 @@ class Datapath:
         if rt is None:
             return
         text = data.decode("latin-1")
-        flow = Flow(listener, address[0], address[1])
+        flow = Flow(listener, address[0], address[1], conn)
         try:
             msg = parse_message(text)
             if msg.is_request or "via" in msg.first:
@@ -92,6 +92,8 @@ class Datapath:
             self._bad_message(SipError("From, To, Call-ID or CSeq missing or bad"), flow, text)
             return
         if msg.is_request:
+            if conn and "alias" in msg.via1.param_map and rt.param("tcp_accept_aliases"):
+                self.worker.streams.add_alias(conn, msg.via1.real_port)
             self._request(Ctx(rt, msg, flow, Routes.REQUEST))
         else:
             self._reply(msg, flow)
@@ -273,15 +275,24 @@ class Datapath:
             if changed is None:
                 return False
             text = changed
+        data = text.encode("latin-1", "replace")
         try:
-            self.senders[dest.listener](text.encode("latin-1", "replace"), (dest.ip, dest.port))
+            if dest.proto == "udp":
+                self.senders[dest.listener](data, (dest.ip, dest.port))
+            else:
+                self.worker.streams.send(dest.listener, data, (dest.ip, dest.port), dest.conn, connect=dest.connect, close=dest.close)
         except (BlockingIOError, InterruptedError):
+            # as lost on the way: whoever sent it repeats it
             self.worker.counters.add("core", "send_queue_full")
-            return False
         except OSError as err:
             self.log.error("cannot send to %s:%s:%d: %s", dest.proto, dest.ip, dest.port, err.strerror or err)
             return False
         return True
+
+    def lost(self, remote: tuple[str, int]) -> None:
+        """A connection broke with something unsent. Told to the transactions when what runs now is done."""
+        engine = self.worker.engine
+        self.worker.timers.arm(self.now(), lambda at: engine.destination_lost(remote, at))
 
     def onsend(self, ctx: Ctx, dest: Dest, text: str) -> bool:
         """Run onsend_route for a request about to leave; False drops it."""
@@ -299,7 +310,7 @@ class Datapath:
             self.log.error("no %s socket to send from", proto)
             return None
         ip = host.strip("[]") if is_ip(host) else self.lookup(host)
-        return Dest(listener, proto, ip, port) if ip else None
+        return Dest(listener, proto, ip, port, connect=not ctx.forward_no_connect, close=ctx.forward_close) if ip else None
 
     def listener_for(self, ctx: Ctx, proto: str, host: str = "") -> Listener | None:
         """The socket to send from: the forced one, the one that received, else the first of the protocol and family."""
@@ -348,8 +359,9 @@ class Datapath:
         via, flow = ctx.msg.via1, ctx.flow
         if ctx.reply_to_via:
             return Dest(flow.listener, flow.proto, via.host if is_ip(via.host) else flow.remote_ip, via.real_port)
-        port = flow.remote_port if ctx.force_rport or via.wants_rport or flow.proto != "udp" else via.real_port
-        return Dest(flow.listener, flow.proto, flow.remote_ip, port)
+        port = flow.remote_port if ctx.force_rport or via.wants_rport else via.real_port
+        # on a stream: the connection of the request, and a new one to the Via's port when it is gone
+        return Dest(flow.listener, flow.proto, flow.remote_ip, port, flow.conn, connect=not ctx.reply_no_connect, close=ctx.reply_close)
 
     def source_via(self, ctx: Ctx) -> str:
         """The first Via value with received and rport filled in."""

@@ -52,12 +52,14 @@ class Flow:
 
 
 class Dest:
-    """Where a message goes: a socket to send from and a numeric address."""
+    """Where a message goes: a socket to send from and a numeric address. For streams also the connection to use while it lives, whether
+    a new one may be opened, and whether it is closed afterwards."""
 
-    __slots__ = ("ip", "listener", "port", "proto")
+    __slots__ = ("close", "conn", "connect", "ip", "listener", "port", "proto")
 
-    def __init__(self, listener: Listener, proto: str, ip: str, port: int) -> None:
+    def __init__(self, listener: Listener, proto: str, ip: str, port: int, conn: int = 0, *, connect: bool = True, close: bool = False) -> None:
         self.listener, self.proto, self.ip, self.port = listener, proto, ip, port
+        self.conn, self.connect, self.close = conn, connect, close
 
     @property
     def key(self) -> tuple[str, str, int]:

@@ -21,6 +21,7 @@ from kamc.errors import ConfigError
 from kamc.runtime.log import Log, startup_error
 from kamc.runtime.net.endpoint import Listener
 from kamc.runtime.net.listen import parse_option, resolve_listeners
+from kamc.runtime.net.tcp import bind_tcp
 from kamc.runtime.net.udp import bind_udp
 from kamc.runtime.proc.worker import Worker
 from kamc.runtime.program import read_params
@@ -107,12 +108,12 @@ class Supervisor:
         tls = bool(self.core.get("enable_tls", 0))
         listeners, unserved = resolve_listeners(items, int(self.core.get("port", 0)) or 5060, tcp=tcp, tls=tls)
         if unserved:
-            self.log.warning("only UDP is served by this version, not listening on %s", " ".join(unserved))
+            self.log.warning("only UDP and TCP are served by this version, not listening on %s", " ".join(unserved))
         if not listeners:
-            raise ConfigError("no UDP address to listen on")
+            raise ConfigError("no UDP or TCP address to listen on")
         for listener in listeners:
             try:
-                self.sockets[listener] = bind_udp(listener)
+                self.sockets[listener] = bind_udp(listener) if listener.proto == "udp" else bind_tcp(listener)
             except OSError as err:
                 raise ConfigError(f"cannot listen on {listener}: {err.strerror or err}") from None
 

@@ -20,6 +20,7 @@ from kamc.runtime.counters import Counters
 from kamc.runtime.log import Log
 from kamc.runtime.net.datapath import Datapath
 from kamc.runtime.net.endpoint import Flow, Listener
+from kamc.runtime.net.tcp import TcpHub
 from kamc.runtime.net.udp import UdpEndpoint
 from kamc.runtime.program import load_program, start_modules
 from kamc.runtime.rpc.commands import RpcRegistry, add_core_commands
@@ -51,6 +52,7 @@ class Worker:
         self.sockets: dict[Listener, socket.socket] = {}
         self.datapath = Datapath(self)
         self.engine = TmEngine(self.datapath, self.timers, f"{index:x}")
+        self.streams = TcpHub(log, clock, self._core_param, self._stream_message, self.datapath.lost)
         self.loop: asyncio.AbstractEventLoop | None = None
         #: called when the loop runs: modules open their sockets here
         self.on_start: list[Callable[[asyncio.AbstractEventLoop], None]] = []
@@ -91,7 +93,7 @@ class Worker:
         for listener, sock in sockets.items():
             self.sockets[listener] = sock
             self.listeners.append(listener)
-            self.datapath.add_listener(listener, sock.sendto)
+            self.datapath.add_listener(listener, sock.sendto if listener.proto == "udp" else self.streams.send)
 
     def run(self, ready: Callable[[], None] | None = None) -> int:
         """Serve until SIGTERM or SIGINT. Returns the exit status."""
@@ -102,8 +104,14 @@ class Worker:
             loop.add_signal_handler(number, loop.stop)
         loop.add_signal_handler(signal.SIGHUP, lambda: self.log.notice("SIGHUP: reload comes with a later version, nothing changed"))
         for listener, sock in self.sockets.items():
+            if listener.proto == "tcp":
+                self.streams.serve(loop, listener, sock)
+                continue
             endpoint = UdpEndpoint(listener, sock, self.datapath.received)
             loop.add_reader(sock.fileno(), self._guarded(endpoint.readable))
+        self.streams.loop = loop
+        if any(s.proto == "tcp" for s in self.listeners):
+            self.every(1.0, self.streams.close_idle)
         self.timers.on_earlier = self._earlier
         self.start(loop)
         # what was loaded lives for ever: keep it out of every collection
@@ -133,9 +141,19 @@ class Worker:
     def stop(self) -> None:
         for stop in self.on_stop:
             stop()
+        self.streams.shutdown()
         if self.rt is not None:
             for module in self.rt.modules.values():
                 module.destroy()
+
+    def _core_param(self, name: str) -> int:
+        return int(self.rt.param(name)) if self.rt is not None else 0
+
+    def _stream_message(self, data: bytes, listener: Listener, address: tuple[str, int], conn: int) -> None:
+        try:
+            self.datapath.received(data, listener, address, conn)
+        except Exception as err:
+            self.datapath.report(err, None)
 
     def _guarded(self, readable: Callable[[], None]) -> Callable[[], None]:
         """A reader callback that survives a bug, and leaves the timers armed."""

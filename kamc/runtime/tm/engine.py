@@ -273,8 +273,10 @@ class TmEngine:
                 continue
             new.append(branch)
         for branch in new:
-            t.start_branch(branch, now)
-            started += 1
+            if t.start_branch(branch, now):
+                started += 1
+            else:
+                error = E_SEND
         if t.life_timer is None and started and t.max_life:
             t.life_timer = self.timers.arm(now + t.max_life, lambda at, t=t: self._too_old(t, at))  # type: ignore[misc]
         return 1 if started else error
@@ -359,6 +361,14 @@ class TmEngine:
         if self.watchers and not t.local:
             self.notify("reply-in", t, (branch, msg))
         t.receive(branch, msg, flow, ctx, now)
+
+    def destination_lost(self, remote: tuple[str, int], now: float) -> None:
+        """A connection broke before all was sent: branches that wait for a first reply from there have failed (RFC 3261 section 18.4)."""
+        for t in list(self._by_tid.values()):
+            for branch in list(t.live):
+                if branch.status == 0 and branch.client.waiting and branch.dest.proto != "udp" and (branch.dest.ip, branch.dest.port) == remote:
+                    branch.client.stop()
+                    t.fail_branch(branch, 477, now)
 
     def rank(self, code: int, faked: bool) -> int:
         """How good a negative final reply is; lower is better. 6xx, then by class; challenges and their kin first in 4xx, 503 last."""

@@ -217,10 +217,15 @@ class Transaction:
     def live(self) -> list[ClientBranch]:
         return self.branches[self.first_live :]
 
-    def start_branch(self, branch: ClientBranch, now: float) -> None:
-        """First transmission and timers. The final-response timer of an INVITE is fr_timer until something comes."""
-        self.engine.host.send(branch.dest, branch.request)
+    def start_branch(self, branch: ClientBranch, now: float) -> bool:
+        """First transmission and timers. The final-response timer of an INVITE is fr_timer until something comes.
+        False when it could not be sent: the branch is over then."""
+        if not self.engine.host.send(branch.dest, branch.request):
+            branch.client.stop()
+            branch.faked, branch.status = True, 477
+            return False
         branch.client.start(now, self.retr_t1, self.fr, reliable=branch.dest.proto != "udp")
+        return True
 
     def cancel_branches(self, now: float, extra: str = "", *, requested: bool = False) -> None:
         """CANCEL every branch that still waits for a final reply. Without a request from outside the Reason says why (RFC 3326)."""

@@ -1,0 +1,76 @@
+"""Messages out of a byte stream (RFC 3261 section 18.3): headers up to the empty line, then as many bytes as Content-Length says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from kamc.errors import SipError
+
+#: what a peer sends to keep a connection open (RFC 5626 section 3.5.1); the answer is one line end
+PING: Final = b"\r\n\r\n"
+PONG: Final = b"\r\n"
+_LENGTH: Final = re.compile(rb"^(?:content-length|l)[ \t]*:[ \t]*(\d+)[ \t]*\r?$", re.I | re.M)
+_END: Final = re.compile(rb"\r?\n\r?\n")
+
+
+class StreamFramer:
+    """One direction of a connection. ``limit`` is the largest message in bytes, headers included."""
+
+    __slots__ = ("_buffer", "_checked", "_need", "accept_no_length", "limit")
+
+    def __init__(self, limit: int, *, accept_no_length: bool = False) -> None:
+        self.limit, self.accept_no_length = limit, accept_no_length
+        self._buffer = bytearray()
+        #: how far the end of the headers was looked for
+        self._checked = 0
+        #: length of the message in hand once its headers are there
+        self._need = 0
+
+    @property
+    def pending(self) -> int:
+        """Bytes of an unfinished message."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Whole messages, and PING where one stood between them. Raises SipError: the stream cannot be understood from there on."""
+        buffer = self._buffer
+        buffer += data
+        while True:
+            if not self._need:
+                if buffer.startswith((b"\r", b"\n")):
+                    if buffer.startswith(PING):
+                        del buffer[: len(PING)]
+                        yield PING
+                        continue
+                    if len(buffer) < len(PING) and PING.startswith(buffer):
+                        return
+                    del buffer[:2 if buffer.startswith(b"\r\n") else 1]
+                    continue
+                if not buffer or not self._measure():
+                    return
+            if len(buffer) < self._need:
+                return
+            message = bytes(buffer[: self._need])
+            del buffer[: self._need]
+            self._need = self._checked = 0
+            yield message
+
+    def _measure(self) -> bool:
+        """Find the end of the headers and the length of the whole message; False when more bytes are needed."""
+        buffer = self._buffer
+        end = _END.search(buffer, max(0, self._checked - 3))
+        if end is None:
+            self._checked = len(buffer)
+            if len(buffer) > self.limit:
+                raise SipError(f"headers of more than {self.limit} bytes")
+            return False
+        length = _LENGTH.search(buffer, 0, end.start() + 1)
+        if length is None and not self.accept_no_length:
+            raise SipError("no Content-Length on a stream")
+        digits = length[1] if length is not None else b"0"
+        if len(digits) > 9 or end.end() + int(digits) > self.limit:
+            raise SipError(f"a message of more than {self.limit} bytes")
+        self._need = end.end() + int(digits)
+        return True
