@@ -9,6 +9,7 @@ from kamc.runtime.context import Ctx
 from kamc.runtime.net.endpoint import Listener
 from kamc.runtime.sip.addr import NameAddr, parse_addr_list
 from kamc.runtime.sip.build import blank_line
+from kamc.runtime.sip.edits import SocketText
 from kamc.runtime.sip.uri import Uri, parse_uri
 
 _RFB = Routes.REQUEST | Routes.FAILURE | Routes.BRANCH
@@ -60,12 +61,19 @@ class Rr(Module):
 
     @function(_RFB)
     def record_route(self, ctx: Ctx, sparams: str = "") -> int:
+        """With enable_double_rr a request that leaves by another socket gets two values, the outgoing one on top."""
         incoming = ctx.flow.listener
-        outgoing = ctx.send_socket
-        if outgoing is not None and outgoing is not incoming and self.p.enable_double_rr:
-            lines = f"Record-Route: {self._value(ctx, outgoing, sparams, double=';r2=on')}\r\nRecord-Route: {self._value(ctx, incoming, sparams, double=';r2=on')}\r\n"
-            return self._insert(ctx, lines)
-        return self._insert(ctx, f"Record-Route: {self._value(ctx, incoming, sparams)}\r\n")
+        single = f"Record-Route: {self._value(ctx, incoming, sparams)}\r\n"
+        if not self.p.enable_double_rr or len(self.rt.worker.listeners) < 2:
+            return self._insert(ctx, single)
+        inner = f"Record-Route: {self._value(ctx, incoming, sparams, double=';r2=on')}\r\n"
+
+        def choose(outgoing: Listener) -> str:
+            if outgoing is incoming:
+                return single
+            return f"Record-Route: {self._value(ctx, outgoing, sparams, double=';r2=on')}\r\n{inner}"
+
+        return self._insert(ctx, SocketText.of(single, choose))
 
     def _preset(self, ctx: Ctx, text: str, *, double: bool) -> str:
         r2 = ";r2=on" if double else ""
@@ -89,7 +97,12 @@ class Rr(Module):
         at = ctx.msg.first_line_end
         for index, (begin, end, text) in enumerate(ctx.edits):
             if begin == end == at and text.startswith("Record-Route:"):
-                ctx.edits[index] = (begin, end, text.replace(">\r\n", f"{param}>\r\n"))
+
+
+                def add(value: str) -> str:
+                    return value.replace(">\r\n", f"{param}>\r\n")
+
+                ctx.edits[index] = (begin, end, text.map(add) if isinstance(text, SocketText) else add(text))
                 return 1
         ctx.rr_params = [*(ctx.rr_params or []), param]
         return 1
@@ -155,7 +168,8 @@ class Rr(Module):
         if self._is_ours(ruri) and ruri is not None and "lr" in ruri.param_map:
             return self._after_strict(ctx, values)
         if not self._is_ours(first.parsed):
-            return -1
+            self._follow(ctx, values, 0)
+            return 1
         return self._after_loose(ctx, values)
 
     def _remember(self, ctx: Ctx, params: str) -> None:
@@ -174,16 +188,21 @@ class Rr(Module):
                 if found is not None:
                     ctx.send_socket = found
         self._consume(ctx, used)
-        rest = values[used:]
-        if rest:
-            following = rest[0][2]
-            parsed = following.parsed
-            if parsed is not None and "lr" not in parsed.param_map:
-                self._to_strict(ctx, values, used, following)
-            else:
-                ctx.du = following.uri
-                ctx.ruri_used = False
-        return 1
+        if len(values) > used:
+            self._follow(ctx, values, used)
+            return 1
+        # the route set ends here: a request of a dialog goes on to its target, one with a preloaded route or for us has none
+        return 1 if ctx.msg.to_tag and not self._is_ours(parse_uri(ctx.ruri)) else -1
+
+    def _follow(self, ctx: Ctx, values: list[tuple[int, int, NameAddr]], used: int) -> None:
+        """The first Route that is left is the next hop."""
+        following = values[used][2]
+        parsed = following.parsed
+        if parsed is not None and "lr" not in parsed.param_map:
+            self._to_strict(ctx, values, used, following)
+        else:
+            ctx.du = following.uri
+            ctx.ruri_used = False
 
     def _to_strict(self, ctx: Ctx, values: list[tuple[int, int, NameAddr]], used: int, following: NameAddr) -> None:
         """The next hop is a strict router: its URI becomes the request URI, the old one the last Route."""

@@ -61,7 +61,7 @@ class Sanity(Module):
     def ruri_scheme(self, ctx: Ctx, uris: int) -> Finding:
         if not ctx.msg.is_request or re.match(r"(sips?|tels?|urn):", ctx.msg.uri, re.I):
             return None
-        return (416, "Unsupported URI Scheme in R-URI") if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", ctx.msg.uri) else (400, "Bad R-URI")
+        return (400, "Bad Request URI")
 
     def required_headers(self, ctx: Ctx, uris: int) -> Finding:
         return None if all(key in ctx.msg.first for key in _REQUIRED) else (400, "Missing Required Header in Request")

@@ -223,6 +223,10 @@ class Tmx(Module):
 
     @pv("T_branch_idx")
     def pv_branch_idx(self, ctx: Ctx) -> int:
+        """The branch; in a failure route the number of branches, which is the one that would come next."""
+        t = self._t(ctx)
+        if ctx.kind is Routes.FAILURE and t is not None:
+            return len(t.branches)
         return max(0, ctx.branch_index)
 
     @pv("T_reply_code")

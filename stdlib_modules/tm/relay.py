@@ -139,8 +139,10 @@ class RelayFunctions:
         rc = int(engine.relay_branches(t, ctx, uri))
         if rc < 0:
             code, reason = _ERRORS.get(rc, _ERRORS[-1])
-            ctx.remember("error_reply", (code, f"{reason} ({-rc}/SL)"))
-            if not flags & 2 and not t.no_internal_reply and ctx.kind & Routes.REQUEST and t.status < 200 and not t.branches:
+            # sl_reply_error() does not know what tm knows
+            ctx.remember("error_reply", (500, f"{_ERRORS[-1][1]} (1/SL)"))
+            waiting = any(b.client.waiting for b in t.branches)
+            if not flags & 2 and not t.no_internal_reply and ctx.kind & Routes.REQUEST and t.status < 200 and not waiting:
                 ctx.remember("delayed_error", (code, f"{reason} ({-rc}/TM)"))
         return rc
 

@@ -6,7 +6,36 @@ in which the edits were made; an edit inside a stretch that is gone already is g
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 Edit = tuple[int, int, str]
+
+
+class SocketText(str):
+    """The text of an edit that depends on the socket that the message leaves from. As a plain text it is what holds for the socket that
+    the message came in by."""
+
+    choose: Callable[[Any], str]
+
+    @classmethod
+    def of(cls, plain: str, choose: Callable[[Any], str]) -> SocketText:
+        text = cls(plain)
+        text.choose = choose
+        return text
+
+    def map(self, change: Callable[[str], str]) -> SocketText:
+        """The same with a change to every form of it."""
+        choose = self.choose
+        return SocketText.of(change(str(self)), lambda socket: change(choose(socket)))
+
+
+def for_socket(edits: list[Edit], socket: Any) -> list[Edit]:
+    """The edits of a message that leaves from a socket."""
+    for edit in edits:
+        if edit[2].__class__ is SocketText:
+            return [(e[0], e[1], e[2].choose(socket)) if isinstance(e[2], SocketText) else e for e in edits]
+    return edits
 
 
 def apply_edits(text: str, edits: list[Edit], start: int, end: int) -> str:

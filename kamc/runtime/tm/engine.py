@@ -12,13 +12,14 @@ from kamc.runtime.context import Branch as Target
 from kamc.runtime.context import Ctx
 from kamc.runtime.net.endpoint import Dest, Flow
 from kamc.runtime.sip.build import build_request
+from kamc.runtime.sip.edits import for_socket
 from kamc.runtime.sip.message import SipMessage
 from kamc.runtime.tm.timers import TimerTable
 from kamc.runtime.tm.transaction import ClientBranch, Transaction
 
 COOKIE = "z9hG4bK"
 #: Kamailio's error numbers, as t_relay and t_newtran return them
-E_BAD_ADDRESS, E_BAD_URI, E_SEND, E_NO_DEST = -478, -479, -477, -1
+E_BAD_ADDRESS, E_BAD_URI, E_SEND, E_NO_SOCKET, E_NO_DEST = -478, -479, -477, -7, -1
 
 
 @dataclass(slots=True)
@@ -65,6 +66,8 @@ class TmHost(Protocol):
     def reply_dest(self, ctx: Ctx) -> Dest: ...
 
     def resolve(self, ctx: Ctx, uri: str) -> list[Dest]: ...
+
+    def has_socket(self, uri: str) -> bool: ...
 
     def via_header(self, ctx: Ctx, dest: Dest, branch: str) -> str: ...
 
@@ -271,6 +274,7 @@ class TmEngine:
             if branch is None:
                 error = problem or error
                 continue
+            branch.copy = replicate
             new.append(branch)
         for branch in new:
             if t.start_branch(branch, now):
@@ -303,15 +307,16 @@ class TmEngine:
                 t.flags = work.flags
                 hooks = work.hooks or {}
                 target.uri, target.dst_uri, target.flags = work.ruri, work.du, work.bflags
-        dests = self.host.resolve(work, override or work.du or _first_route(work) or work.ruri)
+        hop = override or work.du or _first_route(work) or work.ruri
+        dests = self.host.resolve(work, hop)
         if not dests:
-            return None, E_BAD_ADDRESS
+            return None, E_BAD_ADDRESS if self.host.has_socket(hop) else E_NO_SOCKET
         branch = ClientBranch(t, index, work.ruri, target, dests)
         # what a reply route arms later is for branches to come
         branch.hooks = {"reply": t.hooks["reply"], **hooks} if "reply" in t.hooks else hooks
         branch.flags = work.bflags
         via = self.host.via_header(work, branch.dest, f"{t.tid}.{index}")
-        edits = _with_path(work) + self.host.source_edit(work)
+        edits = for_socket(_with_path(work), branch.dest.listener) + self.host.source_edit(work)
         branch.request = build_request(work.msg, edits, work.ruri, via, need_length=branch.dest.proto != "udp")
         if not self.host.onsend(work, branch.dest, branch.request):
             return None, E_SEND

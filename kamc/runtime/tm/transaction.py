@@ -24,8 +24,30 @@ if TYPE_CHECKING:
 class ClientBranch:
     """One branch: what was sent where, and what came back."""
 
-    __slots__ = ("cancel", "cancel_fr", "cancel_held", "cancel_interval", "cancel_retr", "client", "dest", "dests", "faked", "flags", "hooks", "index",
-                 "local", "message", "replied", "reply", "request", "status", "t", "target", "uri")  # fmt: skip
+    __slots__ = (
+        "cancel",
+        "cancel_fr",
+        "cancel_held",
+        "cancel_interval",
+        "cancel_retr",
+        "client",
+        "copy",
+        "dest",
+        "dests",
+        "faked",
+        "flags",
+        "hooks",
+        "index",
+        "local",
+        "message",
+        "replied",
+        "reply",
+        "request",
+        "status",
+        "t",
+        "target",
+        "uri",
+    )  # fmt: skip
 
     def __init__(self, t: Transaction, index: int, uri: str, target: Target, dests: list[Dest]) -> None:
         self.t, self.index, self.uri, self.target = t, index, uri, target
@@ -40,6 +62,8 @@ class ClientBranch:
         self.reply: SipMessage | None = None
         #: the reply text after onreply_route's edits, ready to be sent upstream
         self.faked = False
+        #: made by t_replicate: its replies go nowhere and decide nothing
+        self.copy = False
         self.replied = False
         self.local = False
         self.flags = target.flags
@@ -233,7 +257,10 @@ class Transaction:
             text = ';text="Call completed elsewhere"' if self.status < 300 else ""
             extra = f"Reason: SIP;cause={self.status}{text}\r\n"
         for branch in list(self.live):
-            branch.send_cancel(now, extra)
+            if branch.copy:
+                branch.client.stop_retransmitting()
+            else:
+                branch.send_cancel(now, extra)
 
     def branch_timed_out(self, branch: ClientBranch, now: float) -> None:
         """fr_timer or fr_inv_timer: the branch has failed with a 408 of our own (487 once cancelled)."""
@@ -340,7 +367,7 @@ class Transaction:
         branch.replied = True
         if branch.cancel_held:
             branch.send_cancel(now)
-        if (code == 100 and not self.engine.params.relay_100) or self.status >= 200:
+        if (code == 100 and not self.engine.params.relay_100) or self.status >= 200 or branch.copy:
             return
         self.relayed_branch = branch.index
         self._relay(msg, ctx, code, now)
@@ -366,6 +393,10 @@ class Transaction:
 
     def final_on_branch(self, branch: ClientBranch, code: int, now: float) -> None:
         """A branch is final: relay a 2xx at once, else wait for the others, then let the script or the best reply decide."""
+        if branch.copy:
+            if all(b.copy and not b.client.waiting for b in self.live) and not self.suspended:
+                self.wait(now)
+            return
         if self.status >= 200:
             if self.is_invite and 200 <= code < 300 and branch.reply is not None:
                 ctx = self.extra.get(f"reply{branch.index}")
@@ -388,7 +419,7 @@ class Transaction:
                     other.status = other.status if other.status >= 200 else 0
         if self.engine.branch_failure(self, branch, code, now):
             return
-        if any(b.client.waiting for b in self.live) or self.suspended:
+        if any(b.client.waiting and not b.copy for b in self.live) or self.suspended:
             return
         self.all_failed(now)
 
@@ -396,7 +427,7 @@ class Transaction:
         """The branch whose negative final reply is chosen: lowest rank, then first."""
         chosen, rank = None, 1 << 30
         for branch in self.live:
-            if branch.status >= 300:
+            if branch.status >= 300 and not branch.copy:
                 own = self.engine.rank(branch.status, branch.faked)
                 if own < rank:
                     chosen, rank = branch, own
@@ -410,7 +441,7 @@ class Transaction:
         name = branch.hooks.pop("failure", None) or self.hooks.pop("failure", None)
         if name:
             before = len(self.branches)
-            ctx = self._run_failure_route(name, branch)
+            self._run_failure_route(name, branch)
             if self.status >= 200 or self.suspended or self.released:
                 return
             if len(self.branches) > before and any(b.client.waiting for b in self.branches[before:]):
@@ -418,8 +449,6 @@ class Transaction:
                     self.first_live = before
                 return
             branch = self.best() or branch
-            if ctx is not None and ctx.edits and branch.reply is None:
-                pass
         self._send_best(branch, now)
 
     def _run_failure_route(self, name: str, branch: ClientBranch) -> Ctx | None:
