@@ -176,11 +176,12 @@ class Runtime:
     def wall_time(self) -> float:
         return self.worker.wall_clock()
 
-    def totag(self, msg: SipMessage) -> str:
-        """The To tag for replies of our own: the same for repetitions of one request, different between requests."""
+    def totag(self, msg: SipMessage, separator: str = ".") -> str:
+        """The To tag for replies of our own: the same for repetitions of one request, different between requests. Replies with and
+        without a transaction differ by their separator."""
         via = msg.via1
         key = f"{self.worker.secret}{via.branch or via.text}{msg.call_id}{msg.from_tag}"
-        return f"{self.tag_prefix}.{hashlib.md5(key.encode('latin-1', 'replace'), usedforsecurity=False).hexdigest()[:8]}"
+        return f"{self.tag_prefix}{separator}{hashlib.md5(key.encode('latin-1', 'replace'), usedforsecurity=False).hexdigest()[:8]}"
 
     def next_route(self, ctx: Ctx) -> str | None:
         """URI of the topmost Route that the script has left in place."""

@@ -59,6 +59,7 @@ class Ctx:
     add_local_rport = False
     reply_to_via = False
     #: what streams do: open no connection, close it afterwards
+    forward_conn = 0
     forward_no_connect = reply_no_connect = forward_close = reply_close = False
     ruri_used = False
     #: the transaction that this run belongs to, if any

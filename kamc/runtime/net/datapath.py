@@ -174,7 +174,9 @@ class Datapath:
         for hook in self.post_script:
             hook(ctx)
         t = ctx.t
-        if t is not None and t.request_ctx is ctx and t.status < 200 and not t.branches and not t.suspended and t.waiting_timer is None:
+        if t is None or t.request_ctx is not ctx or t.status >= 200 or t.suspended or t.waiting_timer is not None:
+            return
+        if not any(b.client.waiting for b in t.branches):
             self.worker.unfinished(t, ctx)
 
     def answer_500(self, ctx: Ctx) -> None:
@@ -311,7 +313,7 @@ class Datapath:
             self.log.error("no %s socket to send from", proto)
             return None
         ip = host.strip("[]") if is_ip(host) else self.lookup(host)
-        return Dest(listener, proto, ip, port, connect=not ctx.forward_no_connect, close=ctx.forward_close) if ip else None
+        return Dest(listener, proto, ip, port, ctx.forward_conn, connect=not ctx.forward_no_connect, close=ctx.forward_close) if ip else None
 
     def listener_for(self, ctx: Ctx, proto: str, host: str = "") -> Listener | None:
         """The socket to send from: the forced one, the one that received, else the first of the protocol and family."""

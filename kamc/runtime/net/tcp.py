@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable
+from enum import Enum
 from typing import Any, Final, Protocol
 
 from kamc.errors import SipError
@@ -50,16 +51,27 @@ def bind_tcp(listener: Listener, backlog: int = 1024) -> socket.socket:
     return sock
 
 
+class Closing(Enum):
+    """Why a connection ended."""
+
+    PEER = "closed by the peer"
+    RESET = "reset"
+    IDLE = "idle"
+    OWN = "closed here"
+
+
 class Connection:
     """One TCP connection. ``remotes`` are the peer addresses that lead to it: its own and aliases."""
 
-    __slots__ = ("close_when_sent", "deadline", "framer", "id", "listener", "opening", "out", "remote", "remotes", "sock")
+    __slots__ = ("close_when_sent", "deadline", "framer", "id", "lifetime", "listener", "opening", "out", "remote", "remotes", "sock")
 
     def __init__(self, number: int, sock: socket.socket, listener: Listener, remote: Address, framer: StreamFramer, *, opening: bool) -> None:
         self.id, self.sock, self.listener, self.remote, self.framer, self.opening = number, sock, listener, remote, framer, opening
         self.out = bytearray()
         self.remotes = [remote]
         self.deadline = 0.0
+        #: seconds of silence that it survives
+        self.lifetime = 0.0
         self.close_when_sent = False
 
 
@@ -72,6 +84,8 @@ class TcpHub:
         self.connections: dict[int, Connection] = {}
         self._by_remote: dict[Address, Connection] = {}
         self._next_id = 0
+        #: a module that wants to hear of the end of connections
+        self.on_closed: Callable[[Connection, Closing], None] | None = None
 
     # -- life ------------------------------------------------------------------------------------------------------------
 
@@ -101,7 +115,9 @@ class TcpHub:
         conn = Connection(self._next_id, sock, listener, remote, framer, opening=opening)
         self.connections[conn.id] = conn
         self._by_remote[remote] = conn
-        conn.deadline = self.clock() + (self.param("tcp_connect_timeout") if opening else self._lifetime())
+        seconds = self.param("tcp_connection_lifetime")
+        conn.lifetime = float(seconds) if seconds >= 0 else 1e9
+        conn.deadline = self.clock() + (self.param("tcp_connect_timeout") if opening else conn.lifetime)
         assert self.loop is not None
         if opening:
             self.loop.add_writer(sock.fileno(), lambda: self._writable(conn))
@@ -109,11 +125,7 @@ class TcpHub:
             self.loop.add_reader(sock.fileno(), lambda: self._readable(conn))
         return conn
 
-    def _lifetime(self) -> float:
-        seconds = self.param("tcp_connection_lifetime")
-        return float(seconds) if seconds >= 0 else 1e9
-
-    def close(self, conn: Connection, why: str = "") -> None:
+    def close(self, conn: Connection, why: str = "", how: Closing = Closing.OWN) -> None:
         """Close a connection and forget its addresses."""
         if self.connections.pop(conn.id, None) is None:
             return
@@ -128,12 +140,14 @@ class TcpHub:
             self.log.info("tcp connection %d with %s:%d closed: %s", conn.id, *conn.remote, why)
         if conn.opening or conn.out:
             self.lost(conn.remote)
+        if self.on_closed is not None:
+            self.on_closed(conn, how)
 
     def close_idle(self) -> None:
         """Close what is over its lifetime or could not be opened in time. Called once a second."""
         now = self.clock()
         for conn in [c for c in self.connections.values() if c.deadline <= now]:
-            self.close(conn, "no connection in time" if conn.opening else "idle")
+            self.close(conn, "no connection in time" if conn.opening else "idle", Closing.IDLE)
 
     def shutdown(self) -> None:
         for conn in list(self.connections.values()):
@@ -153,10 +167,15 @@ class TcpHub:
             conn.remotes.append(address)
         return True
 
+    def find(self, remote: Address) -> Connection | None:
+        """The connection with a peer."""
+        return self._by_remote.get(remote)
+
     def set_lifetime(self, number: int, seconds: float) -> bool:
         conn = self.connections.get(number)
         if conn is None:
             return False
+        conn.lifetime = seconds
         conn.deadline = self.clock() + seconds
         return True
 
@@ -167,12 +186,12 @@ class TcpHub:
             data = conn.sock.recv(_READ)
         except OSError as err:
             if err.errno not in _BUSY:
-                self.close(conn, err.strerror or str(err))
+                self.close(conn, err.strerror or str(err), Closing.RESET)
             return
         if not data:
-            self.close(conn, "by the peer")
+            self.close(conn, "by the peer", Closing.PEER)
             return
-        conn.deadline = self.clock() + self._lifetime()
+        conn.deadline = self.clock() + conn.lifetime
         try:
             for message in conn.framer.feed(data):
                 if message is PING:
@@ -240,7 +259,7 @@ class TcpHub:
                 self.close(conn, errno.errorcode.get(failed, "cannot connect"))
                 return
             conn.opening = False
-            conn.deadline = self.clock() + self._lifetime()
+            conn.deadline = self.clock() + conn.lifetime
             self.loop.add_reader(conn.sock.fileno(), lambda: self._readable(conn))
         self._flush(conn)
         if not conn.out and conn.id in self.connections:
@@ -252,8 +271,8 @@ class TcpHub:
                 del conn.out[: conn.sock.send(conn.out)]
         except OSError as err:
             if err.errno not in _BUSY:
-                self.close(conn, err.strerror or str(err))
+                self.close(conn, err.strerror or str(err), Closing.RESET)
             return
-        conn.deadline = self.clock() + self._lifetime()
+        conn.deadline = self.clock() + conn.lifetime
         if conn.close_when_sent:
             self.close(conn, "set_reply_close")

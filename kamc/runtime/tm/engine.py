@@ -213,7 +213,7 @@ class TmEngine:
     # -- replying --------------------------------------------------------------------------------------------------------
 
     def to_tag(self, ctx: Ctx) -> str:
-        return str(ctx.rt.totag(ctx.msg))
+        return str(ctx.rt.totag(ctx.msg, "-"))
 
     @staticmethod
     def reason_of(code: int, msg: SipMessage | None) -> str:
