@@ -376,8 +376,9 @@ class Datapath:
         msg, flow = ctx.msg, ctx.flow
         via = msg.via1
         value = split_vias(msg.first["via"][2])[0].strip()
-        received = via.host.strip("[]") != flow.remote_ip and not via.received
         rport = ctx.force_rport or via.wants_rport
+        # RFC 3581 section 4: with rport comes received, also when it says what the Via says
+        received = (via.wants_rport or via.host.strip("[]") != flow.remote_ip) and not via.received
         if not received and not rport:
             return value
         return via_with_source(value, via, flow.remote_ip, flow.remote_port, received=received, rport=rport)
