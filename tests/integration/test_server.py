@@ -185,3 +185,33 @@ def test_startup_errors_of_modules_name_the_parameter(tmp_path: Path) -> None:
     done = kamc("run", str(cfg), "-l", f"udp:127.0.0.1:{port}")
     assert done.returncode == 1
     assert "kamailio.cfg:12:26: modparam pv/varset" in done.stderr
+
+
+def test_tcp_and_udp_share_a_port(serve: Callable[..., Server], tmp_path: Path) -> None:
+    text = with_module(tmp_path).replace("disable_tcp=yes\n", "")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = serve(text, "-l", f"tcp:127.0.0.1:{port}")
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
+        request = ("OPTIONS sip:bob@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/TCP 127.0.0.1:9;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:c@d>\r\n"
+                   "Call-ID: %d\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n")  # fmt: skip
+        sock.sendall(((request % 1) + (request % 2)).encode())
+        answers = b""
+        while answers.count(b"SIP/2.0 200 OK") < 2:
+            piece = sock.recv(65536)
+            assert piece, server.text()
+            answers += piece
+    assert server.ask("OPTIONS", "sip:bob@127.0.0.1").startswith("SIP/2.0 200 OK")
+
+
+def test_an_occupied_tcp_port_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "kamailio.cfg").write_text("request_route { exit; }\n")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = kamc("run", str(tmp_path / "kamailio.cfg"), "-l", f"tcp:127.0.0.1:{port}")
+    assert done.returncode == 1
+    assert f"cannot listen on tcp:127.0.0.1:{port}" in done.stderr
+    assert "Traceback" not in done.stderr
