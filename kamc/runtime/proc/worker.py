@@ -22,6 +22,7 @@ from kamc.runtime.net.datapath import Datapath
 from kamc.runtime.net.endpoint import Flow, Listener
 from kamc.runtime.net.tcp import TcpHub
 from kamc.runtime.net.udp import UdpEndpoint
+from kamc.runtime.proc.loop import WorkerLoop
 from kamc.runtime.program import load_program, start_modules
 from kamc.runtime.rpc.commands import RpcRegistry, add_core_commands
 from kamc.runtime.sip.message import parse_message
@@ -97,7 +98,7 @@ class Worker:
 
     def run(self, ready: Callable[[], None] | None = None) -> int:
         """Serve until SIGTERM or SIGINT. Returns the exit status."""
-        loop = asyncio.new_event_loop()
+        loop = WorkerLoop()
         asyncio.set_event_loop(loop)
         self.loop = loop
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -108,7 +109,7 @@ class Worker:
                 self.streams.serve(loop, listener, sock)
                 continue
             endpoint = UdpEndpoint(listener, sock, self.datapath.received)
-            loop.add_reader(sock.fileno(), self._guarded(endpoint.readable))
+            loop.direct.add_direct(sock.fileno(), self._guarded(endpoint.readable))
         self.streams.loop = loop
         if any(s.proto == "tcp" for s in self.listeners):
             self.every(1.0, self.streams.close_idle)

@@ -26,12 +26,13 @@ _CSEQ: Final = re.compile(r"[ \t\r\n]*([0-9]{1,10})[ \t\r\n]+([A-Za-z0-9_.!%*+`'
 class SipMessage:
     """See the module. ``status`` is 0 for requests, ``method`` of a reply is the one of its CSeq."""
 
-    __slots__ = ("_addrs", "_cseq", "_method", "_vias", "body_start", "first", "first_line_end", "headers", "is_request", "reason", "status", "text",
+    __slots__ = ("_addrs", "_cseq", "_method", "_via1", "_vias", "body_start", "first", "first_line_end", "headers", "is_request", "reason", "status", "text",
                  "uri", "version")  # fmt: skip
 
     def __init__(self, text: str) -> None:
         self.text = text
         self._vias: list[Via] | None = None
+        self._via1: Via | None = None
         self._cseq: tuple[int, str] | None = None
         self._addrs: dict[str, NameAddr | None] = {}
         self._parse_lines(text)
@@ -177,19 +178,17 @@ class SipMessage:
     @property
     def via1(self) -> Via:
         """The topmost Via. Raises SipError when there is none."""
-        found = self._vias
+        found = self._via1
         if found is None:
             header = self.first.get("via")
             if header is None:
                 raise SipError("No Via")
             value = header[2]
-            via = parse_via(split_vias(value)[0] if "," in value else value)
-            if via is None:
+            found = parse_via(split_vias(value)[0] if "," in value else value)
+            if found is None:
                 raise SipError("Bad Via")
-            return via
-        if not found:
-            raise SipError("No Via")
-        return found[0]
+            self._via1 = found
+        return found
 
     def address(self, key: str) -> NameAddr | None:
         """The first value of an address header (From, To, Contact, ...), or None when absent or bad."""

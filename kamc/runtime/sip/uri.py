@@ -76,6 +76,10 @@ def parse_params(text: str, sep: str = ";") -> dict[str, str | None]:
 
 def split_quoted(text: str, sep: str) -> list[str]:
     """Split outside of double quotes and angle brackets."""
+    if sep not in text:
+        return [text]
+    if '"' not in text and "<" not in text:
+        return text.split(sep)
     out, start, quoted, angle = [], 0, False, 0
     at, size = 0, len(text)
     while at < size:
