@@ -33,7 +33,7 @@ conformance: $(STAMP)    ## recorded suites in ../shared, as a ratchet
 
 bench: $(STAMP)          ## side by side with the real kamailio (needs sipp and kamailio)
 	$(BIN)/python ../shared/bench/side_by_side.py --a "$(CURDIR)/$(BIN)/kamc run {cfg} -w {run} -Y {run} -P {run}/pid" \
-	  --b "kamailio -f {cfg} -DD -E -w {run} -Y {run} -P {run}/pid -m 256 -M 8 -x fm -X fm"
+	  --b "kamailio -f {cfg} -DD -E -w {run} -Y {run} -P {run}/pid -m 256 -M 8 -x fm -X fm" $(BENCH)
 
 clean:
 	rm -rf out build dist .pytest_cache .mypy_cache .ruff_cache
