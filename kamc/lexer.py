@@ -255,7 +255,7 @@ class CfgRules:
         return t
 
     def t_SELECT(self, t: Any) -> Any:
-        r"@[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*|\[(?:-?[0-9]+|\"[^\"\n]*\"|%?[A-Za-z_][A-Za-z0-9_]*)\])*"
+        r"@[A-Za-z_][A-Za-z0-9_]*(?:\[(?:-?[0-9]+|\"[^\"\n]*\"|%?[A-Za-z_][A-Za-z0-9_]*)\])?(?:\.[A-Za-z_][A-Za-z0-9_]*(?:\[(?:-?[0-9]+|\"[^\"\n]*\"|%?[A-Za-z_][A-Za-z0-9_]*)\])?)*"
         return t
 
     def t_operator(self, t: Any) -> Any:
@@ -490,16 +490,17 @@ class CfgLexer:
         span = Span(span.file, span.start, min(span.end, span.start + len(t.value) + len(rest)), span.trail)
         problem = self.pp.directive(word, rest.lstrip(" \t\b\r"), span)
         if problem is not None:
-            self._directive_error(problem, span)
+            # Kamailio reads a substitution with its line end and names the line after it
+            notes = (f"Kamailio names {span.file.name}:{span.end_position[0] + 1}",) if word.startswith("subst") else ()
+            self._directive_error(problem, span, notes)
         if word.startswith("subst"):
             t.type = "SUBST"
             return t
         return self.restart(t, self.skip_inactive)
 
-    def _directive_error(self, problem: str, span: Span) -> None:
+    def _directive_error(self, problem: str, span: Span, notes: tuple[str, ...] = ()) -> None:
         code = "K0203" if "already" in problem else "K0206" if "environment" in problem else "K0204"
-        related: tuple[Any, ...] = ()
-        self.sink.error(code, span, problem, related=related)
+        self.sink.error(code, span, problem, notes=notes)
         self.failed = True
 
     def skip_inactive(self) -> None:

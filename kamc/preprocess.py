@@ -16,13 +16,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from kamc import LANGUAGE
 from kamc.diagnostics import DiagnosticSink
 from kamc.source import SourceFile, Span, Trail
 
 MAX_INCLUDE_DEPTH: Final = 10
 MAX_DEFINES: Final = 512
 #: what the configuration sees as the server's version; ``--compat 5.6`` gives the other
-VERSIONS: Final[dict[str, tuple[int, int, int]]] = {"head": (6, 2, 0), "5.6": (5, 6, 3)}
+VERSIONS: Final[dict[str, tuple[int, int, int]]] = {"head": LANGUAGE, "5.6": (5, 6, 3)}
 
 _WORDS: Final[dict[str, str]] = {
     "define": "define", "def": "define",
@@ -206,7 +207,8 @@ class Preprocessor:
     def flip(self, span: Span) -> None:
         """``#!else``; an extra one only warns."""
         if not self.conditionals:
-            self.sink.warning("K0205", span, "#!else without #!ifdef")
+            note = f"Kamailio names {span.file.name}:{span.line + 1}"
+            self.sink.warning("K0205", span, "#!else without #!ifdef", notes=(note,))
             return
         self.conditionals[-1].active = not self.conditionals[-1].active
 

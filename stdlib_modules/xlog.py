@@ -6,7 +6,9 @@ from kamc.declare import ANY, Module, function
 from kamc.declare.argtypes import Lazy
 from kamc.declare.values import parse_int
 from kamc.runtime.context import Ctx
-from kamc.runtime.log import LEVELS
+
+#: a level's name counts by its third character: L_ERR, L_ERROR and L_EXTRA are one
+_BY_LETTER = {"A": -5, "B": -4, "C": -2, "E": -1, "W": 0, "N": 1, "I": 2, "D": 3}
 
 
 class Xlog(Module):
@@ -26,10 +28,8 @@ class Xlog(Module):
 
     @staticmethod
     def level_of(text: str) -> int:
-        """``L_ERR`` or a number; anything else counts as an error."""
-        found = LEVELS.get(text)
-        if found is None:
-            found = LEVELS.get(next((name for name in LEVELS if text.startswith(name[:4]) and len(text) > 3), ""), None)
+        """``L_ERR`` by its third character, as Kamailio reads it, or the number that a variable holds; anything else counts as an error."""
+        found = _BY_LETTER.get(text[2:3])
         if found is None:
             number = parse_int(text)
             found = number if number is not None else -1
@@ -56,9 +56,9 @@ class Xlog(Module):
         if len(args) < 2:
             return None
         level = args[-2]
-        if level is None or isinstance(level, int) or level.startswith("$") or level.lstrip("+-").isdigit():
+        if level is None or str(level).startswith("$"):
             return None
-        return None if level in LEVELS or any(level.startswith(name[:4]) for name in LEVELS) else f"unknown level {level!r}"
+        return None if str(level)[2:3] in _BY_LETTER else f"unknown level {level!r}"
 
     check_call_xlogl = check_call_xlog
 

@@ -124,12 +124,12 @@ class BlockChecker:
                 if defaults > 1:
                     self.sink.error("K0603", case.span, "a switch has one default")
             else:
-                self.case_label(case, seen, kinds)
+                self.case_label(s, case, seen, kinds)
             self.statements(case.body)
         if not s.cases:
             self.sink.warning("K0603", s.span, "switch without cases")
 
-    def case_label(self, case: n.Case, seen: dict[Any, Span], kinds: set[str]) -> None:
+    def case_label(self, s: n.Switch, case: n.Case, seen: dict[Any, Span], kinds: set[str]) -> None:
         value = case.value
         if value is None:
             return
@@ -144,7 +144,9 @@ class BlockChecker:
         if case.regex:
             self.regex(str(constant), value.span)
         elif constant in seen:
-            self.sink.error("K0603", value.span, f"label {constant!r} stands twice", hint=f"first at {seen[constant].where()}")
+            line, column = s.span.end_position
+            note = f"Kamailio reports this where the switch ends, at {s.span.file.name}:{line}:{column}"
+            self.sink.error("K0603", value.span, f"label {constant!r} stands twice", hint=f"first at {seen[constant].where()}", notes=(note,))
         seen[constant if not case.regex else ("re", constant)] = value.span
         if len(kinds) > 1:
             self.sink.error("K0603", value.span, "numbers and texts do not mix in one switch")

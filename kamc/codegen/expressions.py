@@ -30,6 +30,8 @@ class ExpressionCompiler:
     def __init__(self, unit: Unit, constants: Constants, *, uses_rc: bool) -> None:
         self.unit, self.constants = unit, constants
         self.uses_rc = uses_rc
+        #: return_mode=1: a call in an expression is the number that it returned, and not whether it was greater than zero
+        self.keep_returned = unit.core_param("return_mode", 0) == 1
         self.fallible = False
         self.helpers: set[str] = set()
         self.blocks: list[ast.stmt] = []
@@ -67,7 +69,9 @@ class ExpressionCompiler:
         if kind == "bool":
             return node
         if kind == "int":
-            result: ast.expr = compare(node, ast.Gt(), const(0))
+            inner = e.inner if isinstance(e, n.Paren) else e
+            negative_counts = self.keep_returned and isinstance(inner, n.Call | n.RouteCall | n.CoreCall)
+            result: ast.expr = compare(node, ast.NotEq() if negative_counts else ast.Gt(), const(0))
         else:
             result = self.fallible_helper("truth", node)
         stamp(result, e.span)
@@ -344,6 +348,8 @@ class ExpressionCompiler:
     # -- calls -----------------------------------------------------------------------------------------------------------
 
     def _Call(self, e: n.Call) -> Typed:
+        if self.keep_returned:
+            return self.raw_call(e), "int"
         return compare(self.raw_call(e), ast.Gt(), const(0)), "bool"
 
     _CoreCall = _RouteCall = _Call

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kamc import __version__
+from kamc import LANGUAGE
 from kamc.declare import pv, pv_class
 from kamc.declare.pvspec import PvSpec
 from kamc.declare.values import Value, to_int, to_str
@@ -114,14 +114,17 @@ class ScriptVars(Vars):
 
     @pv_class("version")
     def pv_version(self, spec: PvSpec) -> BoundPv:
-        text = {"num": __version__, "full": self.rt.signature(), "hash": "kamc"}.get(spec.inner or "", __version__)
+        """The Kamailio whose language this is; ``full`` also names what really runs."""
+        number = ".".join(map(str, LANGUAGE))
+        text = {"num": number, "full": f"kamailio {number} ({self.rt.signature()})", "hash": "kamc"}.get(spec.inner or "", number)
         return BoundPv(lambda ctx: text)
 
     @pv_class("ksr")
     def pv_ksr(self, spec: PvSpec) -> BoundPv:
         if spec.inner == "verval":
-            return BoundPv(lambda ctx: 6002000)
-        return BoundPv(lambda ctx: __version__)
+            major, minor, patch = LANGUAGE
+            return BoundPv(lambda ctx: major * 1000000 + minor * 1000 + patch)
+        return BoundPv(lambda ctx: ".".join(map(str, LANGUAGE)))
 
     @pv("true")
     def pv_true(self, ctx: Ctx) -> int:

@@ -111,3 +111,22 @@ def test_parameters_that_are_left_out_are_never_silent(compile_text: Any) -> Non
     body = 'modparam("usrloc", "hash_size", 9)\nmodparam("usrloc", "user_column", "u")\nmodparam("rr", "ignore_sips", 1)\nrequest_route { exit; }\n'
     found = [(d.code, d.severity.value, d.span.line) for d in compile_text(head + body).diagnostics if d.span]
     assert found == [("K0325", "warning", 6), ("K0323", "error", 7)]
+
+
+@pytest.mark.parametrize(("level", "good"), [("L_ERR", True), ("L_NOSUCH", True), ("NONSENSE", True), ("$var(l)", True), ("3", False), ("L_G", False), ("x", False)])
+def test_log_levels_count_by_their_third_character(compile_text: Any, level: str, good: bool) -> None:
+    found = codes(compile_text(f'{HEAD}request_route {{ xlog("{level}", "text\\n"); }}\n'))
+    assert found == ([] if good else [("K0304", 1)])
+
+
+def test_places_that_kamailio_names_are_in_the_notes(compile_text: Any) -> None:
+    text = HEAD + "request_route {\n  switch ($rU) {\n    case 1: exit;\n    case 1: exit;\n  }\n}\n"
+    (found,) = [d for d in compile_text(text).diagnostics if d.code == "K0603"]
+    assert found.span.line == LINES + 4
+    assert any(note.startswith("Kamailio reports this where the switch ends") and f":{LINES + 5}:" in note for note in found.notes)
+
+
+def test_a_select_part_has_one_index(compile_text: Any) -> None:
+    good = '#!KAMAILIO\nloadmodule "pv.so"\nrequest_route { $var(a) = @contact[1].uri; $var(b) = @msg.h["X-A"]; }\n'
+    assert codes(compile_text(good)) == []
+    assert "K0101" in [c for c, _ in codes(compile_text(good.replace('["X-A"]', '["X-A"][2]')))]

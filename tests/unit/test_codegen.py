@@ -100,3 +100,8 @@ def test_names_are_mangled(compile_text: Any) -> None:
     compiled = compile_text(HEAD + 'request_route { route("A-B c"); }\nroute["A-B c"] { exit; }\nevent_route[core:worker-one-init] { exit; }\n')
     assert "def route_A_2d_B_20_c(ctx):" in source_of(compiled, "route")
     assert "def event_route_core_3a_worker_2d_one_2d_init(ctx):" in source_of(compiled, "event")
+
+
+def test_return_mode_keeps_what_a_route_returned(compile_text: Any) -> None:
+    compiled = compile_text("#!KAMAILIO\nreturn_mode=1\nrequest_route {\n if (route(X)) exit;\n if (route(X) == 5) exit;\n}\nroute[X] { return 5; }\n")
+    assert [line for line in body_of(compiled) if line.strip().startswith("if")] == ["if ctx.route(route_X) != 0:", "if ctx.route(route_X) == 5:"]
