@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+from itertools import takewhile
 from typing import Any
 
 from kamc import catalogue
@@ -44,6 +45,8 @@ class BlockChecker:
         self.sink = unit.sink
         self.registry: Registry = registry_at(unit, block)
         self.mask = block_mask(block.kind, block.name)
+        #: Kamailio makes its shared variables with the first modparam or when the first block is read whole
+        self.before_shared = not any(isinstance(i, n.ModParam | n.RouteBlock) for i in takewhile(lambda i: i is not block, unit.cfg.items))
 
     def run(self) -> None:
         self.statements(self.block.body.body)
@@ -412,6 +415,9 @@ class BlockChecker:
         if spec.name == "sel" and (spec.inner or "").strip().startswith("cfg_get."):
             self.custom_var((spec.inner or "").strip()[len("cfg_get.") :], span)
         decl = self.pv_decl(spec.name)
+        if spec.name == "shv" and self.before_shared:
+            hint = 'set one module parameter before this block, say modparam("pv", "shvset", "name=i:0")'
+            self.sink.error("K0504", span, f"{spec.text}: no shared variable can be named in the first block before any modparam", hint=hint)
         if decl is None:
             if compat and spec.inner is None and not spec.text.startswith("$("):
                 return  # outside of KAMAILIO mode an unknown $name is an avp

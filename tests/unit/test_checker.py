@@ -130,3 +130,10 @@ def test_a_select_part_has_one_index(compile_text: Any) -> None:
     good = '#!KAMAILIO\nloadmodule "pv.so"\nrequest_route { $var(a) = @contact[1].uri; $var(b) = @msg.h["X-A"]; }\n'
     assert codes(compile_text(good)) == []
     assert "K0101" in [c for c, _ in codes(compile_text(good.replace('["X-A"]', '["X-A"][2]')))]
+
+
+def test_shared_variables_wait_for_a_modparam_or_a_block(compile_text: Any) -> None:
+    text = '#!KAMAILIO\nloadmodule "pv.so"\nrequest_route { $shv(x) = 1; }\n'
+    assert codes(compile_text(text)) == [("K0504", 3 - LINES)]
+    assert codes(compile_text(text.replace("request_route", 'modparam("pv", "shvset", "x=i:0")\nrequest_route'))) == []
+    assert codes(compile_text(text.replace("request_route", "route[A] { exit; }\nrequest_route"))) == []
