@@ -197,7 +197,8 @@ def test_jsonrpc_from_the_script(bench: Callable[..., Bench]) -> None:
 
 
 def test_suspended_transactions_continue(bench: Callable[..., Bench]) -> None:
-    b = bench('modparam("pv", "shvset", "i=i:0")\nrequest_route { if (is_method("MESSAGE")) { t_newtran(); $avp(keep) = "v"; t_suspend(); $shv(i) = $T(id_index); $shv(l) = $T(id_label); exit; } '
+    b = bench('modparam("pv", "shvset", "i=i:0")\n'
+              'request_route { if (is_method("MESSAGE")) { t_newtran(); $avp(keep) = "v"; t_suspend(); $shv(i) = $T(id_index); $shv(l) = $T(id_label); exit; } '
               't_continue("$shv(i)", "$shv(l)", "BACK"); sl_send_reply("200", "OK"); }\nroute[BACK] { t_reply("202", "$avp(keep)"); }\n')  # fmt: skip
     b.request("MESSAGE")
     assert b.take() == []
