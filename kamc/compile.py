@@ -40,10 +40,11 @@ def compile_cfg(
 ) -> Compiled:
     """Compile a configuration. Pure apart from reading its files: nothing is started, nothing is written."""
     sink = DiagnosticSink()
-    cfg = parse_file(path, sink, defines, env if env is not None else os.environ, compat, substs=substs)
+    environment = env if env is not None else os.environ
+    cfg = parse_file(path, sink, defines, environment, compat, substs=substs)
     if cfg is None or syntax_only:
         return Compiled(None, tuple(sink.items))
-    unit = analyze(cfg, Registry(loadpath), sink, allow_missing=allow_missing)
+    unit = analyze(cfg, Registry(loadpath), sink, allow_missing=allow_missing, env=environment)
     if sink.has_errors:
         return Compiled(None, tuple(sink.items), unit)
     return Compiled(generate(unit, path), tuple(sink.items), unit)

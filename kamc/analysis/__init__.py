@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from kamc import nodes as n
 from kamc.analysis.calls import check_blocks
 from kamc.analysis.items import collect_items
+from kamc.analysis.loadtime import resolve_load_time
 from kamc.analysis.routes import check_routes
 from kamc.analysis.unit import Unit
 from kamc.diagnostics import DiagnosticSink
 from kamc.registry import Registry
 
-PASSES: Final[tuple[Callable[[Unit], None], ...]] = (collect_items, check_blocks, check_routes)
+PASSES: Final[tuple[Callable[[Unit], None], ...]] = (resolve_load_time, collect_items, check_blocks, check_routes)
 
 
-def analyze(cfg: n.CfgFile, registry: Registry, sink: DiagnosticSink, *, allow_missing: bool = False) -> Unit:
+def analyze(cfg: n.CfgFile, registry: Registry, sink: DiagnosticSink, *, allow_missing: bool = False,
+            env: Mapping[str, str] | None = None) -> Unit:  # fmt: skip
     """Run all passes. The unit is complete enough for code generation when the sink has no errors."""
-    unit = Unit(cfg, registry, sink, allow_missing)
+    unit = Unit(cfg, registry, sink, allow_missing, env or {})
     for run in PASSES:
         run(unit)
     return unit

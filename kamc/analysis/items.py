@@ -80,8 +80,7 @@ def _modparam(unit: Unit, item: n.ModParam) -> None:
         unit.sink.error("K0322", item.module.span, f"no module matching {item.module.value!r} is loaded", hint=hint)
         return
     if isinstance(item.value, n.PvRef):
-        unit.missing("K0324", item.value.span, "modparamx with a variable is not implemented")
-        return
+        return  # refused by the parser
     for module in matching:
         _set_modparam(unit, item, module, item.value.value)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +52,7 @@ class Unit:
     registry: Registry
     sink: DiagnosticSink
     allow_missing: bool = False
+    env: Mapping[str, str] = field(default_factory=dict)
     routes: dict[tuple[str, str | None], Route] = field(default_factory=dict)
     calls: dict[int, ResolvedCall] = field(default_factory=dict)
     modules: list[str] = field(default_factory=list)

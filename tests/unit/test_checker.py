@@ -137,3 +137,12 @@ def test_shared_variables_wait_for_a_modparam_or_a_block(compile_text: Any) -> N
     assert codes(compile_text(text)) == [("K0504", 3 - LINES)]
     assert codes(compile_text(text.replace("request_route", 'modparam("pv", "shvset", "x=i:0")\nrequest_route'))) == []
     assert codes(compile_text(text.replace("request_route", "route[A] { exit; }\nrequest_route"))) == []
+
+
+def test_load_time_variables(compile_text: Any) -> None:
+    text = ('#!KAMAILIO\n#!define PRE p\nloadmodulex "$env(MOD).so"\nloadmodule "pv.so"\nmodparamx("xlog", "prefix", "$def(PRE)-$env(TAG): ")\n'
+            'modparamx("pv", "varset", $_s(v=s:$env(TAG)))\nrequest_route { exit; }\n')  # fmt: skip
+    compiled = compile_text(text, env={"MOD": "xlog", "TAG": "t"})
+    assert codes(compiled) == []
+    assert [(p.module, p.param, p.value) for p in compiled.unit.modparams] == [("xlog", "prefix", "p-t: "), ("pv", "varset", "v=s:t")]
+    assert codes(compile_text(text.replace("$env(TAG): ", "$ru"), env={"MOD": "xlog"})) == [("K0324", 5 - LINES)]
