@@ -44,7 +44,7 @@ def compile_cfg(
     cfg = parse_file(path, sink, defines, environment, compat, substs=substs)
     if cfg is None or syntax_only:
         return Compiled(None, tuple(sink.items))
-    unit = analyze(cfg, Registry(loadpath), sink, allow_missing=allow_missing, env=environment)
+    unit = analyze(cfg, Registry(loadpath), sink, allow_missing=allow_missing, env=environment, compat=compat)
     if sink.has_errors:
         return Compiled(None, tuple(sink.items), unit)
     return Compiled(generate(unit, path), tuple(sink.items), unit)

@@ -18,9 +18,9 @@ PASSES: Final[tuple[Callable[[Unit], None], ...]] = (resolve_load_time, collect_
 
 
 def analyze(cfg: n.CfgFile, registry: Registry, sink: DiagnosticSink, *, allow_missing: bool = False,
-            env: Mapping[str, str] | None = None) -> Unit:  # fmt: skip
+            env: Mapping[str, str] | None = None, compat: str = "head") -> Unit:  # fmt: skip
     """Run all passes. The unit is complete enough for code generation when the sink has no errors."""
-    unit = Unit(cfg, registry, sink, allow_missing, env or {})
+    unit = Unit(cfg, registry, sink, allow_missing, env or {}, compat)
     for run in PASSES:
         run(unit)
     return unit

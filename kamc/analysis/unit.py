@@ -53,6 +53,8 @@ class Unit:
     sink: DiagnosticSink
     allow_missing: bool = False
     env: Mapping[str, str] = field(default_factory=dict)
+    #: which Kamailio to follow where versions differ: head or 5.6
+    compat: str = "head"
     routes: dict[tuple[str, str | None], Route] = field(default_factory=dict)
     calls: dict[int, ResolvedCall] = field(default_factory=dict)
     modules: list[str] = field(default_factory=list)

@@ -139,10 +139,11 @@ class RouteCompiler(ExpressionCompiler):
         self.helpers.add(exception)
         out.append(ast.Raise(exc=name(exception), cause=None))
 
-    def condition(self, e: n.Expr, out: list[ast.stmt], span: Span) -> ast.expr:
+    def condition(self, e: n.Expr, out: list[ast.stmt], span: Span, *, loop: bool = False) -> ast.expr:
         """The test of an ``if`` or ``while``; one that can fail is computed before, and failing is false."""
         self.fallible = False
-        test = self.test(e)
+        # Kamailio 5.6 goes on with a loop while the value is not zero
+        test = self.nonzero(e) if loop and self.unit.compat == "5.6" else self.test(e)
         if not self.fallible:
             return test
         self.temporaries += 1
@@ -165,7 +166,7 @@ class RouteCompiler(ExpressionCompiler):
 
     def while_(self, s: n.While, out: list[ast.stmt]) -> None:
         body: list[ast.stmt] = []
-        test = self.condition(s.test, body, s.test.span)
+        test = self.condition(s.test, body, s.test.span, loop=True)
         stop = ast.If(test=ast.UnaryOp(op=ast.Not(), operand=test), body=[ast.Break()], orelse=[])
         stamp(stop, s.test.span)
         body.append(stop)

@@ -29,6 +29,8 @@ class DualInt(int):
 
 _SIGN: Final = 1 << 63
 _RANGE: Final = 1 << 64
+#: shift counts are taken modulo the width of a number
+SHIFT_MASK: Final = 63
 _NUMBER: Final = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]+|[0-9]+)\Z")
 
 
@@ -137,11 +139,11 @@ def bxor(left: Value, right: Value) -> int:
 
 def shl(left: Value, right: Value) -> int:
     """The machine's shift: the count is taken modulo 64."""
-    return wrap(to_int(left) << (to_int(right) & 63))
+    return wrap(to_int(left) << (to_int(right) & SHIFT_MASK))
 
 
 def shr(left: Value, right: Value) -> int:
-    return to_int(left) >> (to_int(right) & 63)
+    return to_int(left) >> (to_int(right) & SHIFT_MASK)
 
 
 def invert(value: Value) -> int:

@@ -20,7 +20,7 @@ from typing import Any
 from kamc.declare.module import Module
 from kamc.errors import ConfigError
 from kamc.runtime.api import Runtime
-from kamc.runtime.script import HELPERS
+from kamc.runtime.script import helpers
 
 _HEADER = 16
 
@@ -65,7 +65,7 @@ def load_program(files: Mapping[str, bytes], rt: Runtime, base: str) -> dict[str
     rt.sources = frozenset(os.path.join(base, s) for s in manifest["sources"])
     _core_params(rt, params)
     _modules(rt, params)
-    namespace: dict[str, Any] = {"__builtins__": __builtins__, **HELPERS}
+    namespace: dict[str, Any] = {"__builtins__": __builtins__, **helpers(manifest["options"].get("compat", "head"))}
     namespace["rt"] = rt
     namespace["V"] = rt.vars
     namespace["MAX_WHILE_LOOPS"] = rt.param("max_while_loops")

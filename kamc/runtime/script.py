@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from kamc.declare.regex import RegexError, compile_regex
 from kamc.declare.routes import Drop, Exit
 from kamc.declare.values import (
@@ -28,6 +30,7 @@ from kamc.declare.values import (
     to_str,
     truth,
 )
+from kamc.declare.values56 import older
 
 
 def match(text: str, pattern: str) -> bool:
@@ -57,8 +60,10 @@ def int_arg(value: Value) -> int:
     return to_int(value.strip() if isinstance(value, str) else value)
 
 
-HELPERS = {
-    f.__name__: f
-    for f in (add, band, bor, bxor, div, eq, invert, mod, mul, ne, negate, nonzero, shl, shown, shr, sub, to_int, to_str, truth, match, zero, selected,
-              int_arg, parse_int, Exit, Drop, EvalError)
-}  # fmt: skip
+_RULES = (add, band, bor, bxor, div, eq, invert, mod, mul, ne, negate, nonzero, shl, shr, sub, to_int, truth, int_arg)
+_HELPERS = {f.__name__: f for f in (*_RULES, shown, to_str, match, zero, selected, parse_int, Exit, Drop, EvalError)}
+
+
+def helpers(compat: str) -> dict[str, Any]:
+    """Names for generated code, with the value rules of a version of Kamailio."""
+    return {**_HELPERS, **older(_RULES)} if compat == "5.6" else dict(_HELPERS)

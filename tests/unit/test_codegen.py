@@ -105,3 +105,9 @@ def test_names_are_mangled(compile_text: Any) -> None:
 def test_return_mode_keeps_what_a_route_returned(compile_text: Any) -> None:
     compiled = compile_text("#!KAMAILIO\nreturn_mode=1\nrequest_route {\n if (route(X)) exit;\n if (route(X) == 5) exit;\n}\nroute[X] { return 5; }\n")
     assert [line for line in body_of(compiled) if line.strip().startswith("if")] == ["if ctx.route(route_X) != 0:", "if ctx.route(route_X) == 5:"]
+
+
+def test_a_loop_of_5_6_goes_on_below_zero(compile_text: Any) -> None:
+    text = HEAD + "request_route { $var(i) = -2; while ($var(i)) { $var(i) = $var(i) + 1; } }\n"
+    assert any(" != 0" in line or "nonzero(" in line for line in body_of(compile_text(text, compat="5.6")))
+    assert not any(" != 0" in line or "nonzero(" in line for line in body_of(compile_text(text)))

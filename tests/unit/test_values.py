@@ -86,3 +86,20 @@ def test_formats() -> None:
 def test_bad_specs(text: str) -> None:
     with pytest.raises(PvSyntaxError):
         parse_pv(text)
+
+
+def test_the_rules_of_5_6_are_the_same_functions_over_other_basics() -> None:
+    from kamc.declare import values as head
+    from kamc.runtime.script import helpers
+
+    old, new = helpers("5.6"), helpers("head")
+    assert new["add"] is head.add
+    assert (old["add"](2147483647, 1), new["add"](2147483647, 1)) == (-2147483648, 2147483648)
+    assert (old["shl"](1, 31), old["shr"](-2147483648, 31), new["shl"](1, 31)) == (-2147483648, -1, 2147483648)
+    assert (old["add"](2, "x"), old["sub"]("abc", 3), old["to_int"]("42abc"), old["truth"]("abc")) == (2, -3, 0, False)
+    assert old["eq"](0, "abc") is True
+    assert old["ne"](0, "abc") is False
+    with pytest.raises(head.EvalError):
+        new["add"](2, "x")
+    with pytest.raises(head.EvalError):
+        old["div"](1, 0)
