@@ -37,6 +37,7 @@ CODES: Final[dict[str, str]] = {
     "K0304": "argument of the wrong kind",
     "K0305": "function not implemented",
     "K0306": "function call inside an argument",
+    "K0307": "not in this version of Kamailio",
     "K0310": "unknown module",
     "K0311": "module loaded twice",
     "K0312": "module without implementation",

@@ -1,4 +1,4 @@
-"""Build ``kamc/catalogue/*.json`` from a folder of extracted facts (``core.json`` and ``modules.json``).
+"""Build ``kamc/catalogue/*.json`` from a folder of extracted facts (``core.json``, ``modules.json`` and ``diff_5_6_3.json``).
 
     python tools/make_catalogue.py FACTS_DIR
 
@@ -47,6 +47,24 @@ def module_row(m: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+#: core names that Kamailio 5.6 has not, for which there is no extracted list
+NEWER_CORE = {
+    "core_params": ["domain", "return_mode", "socket"],
+    "transformations": ["num.", "s.escape.crlf", "s.intv", "s.rmhlws", "uri.rmparam", "val."],
+}
+
+
+def newer_than_5_6(facts: Path) -> dict[str, Any]:
+    """What exists now and not in 5.6.3: modules, and functions and parameters by module. A class of transformations ends with a dot.
+    ``const_args``: the numbers of arguments with which a function of 5.6.3 wants only constants, where that differs."""
+    diff = json.loads((facts / "diff_5_6_3.json").read_text())
+    by_module = {key: {m: sorted(row[f"{key}_only_here"]) for m, row in sorted(diff["modules"].items()) if row.get(f"{key}_only_here")}
+                 for key in ("functions", "params")}  # fmt: skip
+    constant = {m: {name: [int(count) for count in there] for name, (_, there) in row["const_args"].items()}
+                for m, row in sorted(diff["modules"].items()) if row.get("const_args")}  # fmt: skip
+    return {"modules": sorted(diff["modules_only_here"]), **by_module, **NEWER_CORE, "const_args": constant}
+
+
 def main() -> int:
     facts = Path(sys.argv[1])
     core = json.loads((facts / "core.json").read_text())
@@ -70,6 +88,7 @@ def main() -> int:
     (OUT / "core.json").write_text(json.dumps(keep, indent=0, sort_keys=True, separators=(",", ":")) + "\n")
     lines = [f"{json.dumps(n)}:{json.dumps(modules[n], sort_keys=True, separators=(',', ':'))}" for n in sorted(modules)]
     (OUT / "modules.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    (OUT / "newer.json").write_text(json.dumps({"5.6": newer_than_5_6(facts)}, indent=0, sort_keys=True, separators=(",", ":")) + "\n")
     return 0
 
 

@@ -271,6 +271,7 @@ class BlockChecker:
             self.sink.error("K0301", e.span, f"'{e.name}' cannot be used here", label=f"in {self.route.label}", notes=(f"allowed in {names}",))
             return
         decl = allowed[0]
+        self.unit.dated("functions", e.name, e.span, decl.module)
         self.const_rule(e, decl)
         args = tuple(self.argument(decl, kind, arg) for kind, arg in zip(decl.args, e.args, strict=False))
         check = getattr(self._module_of(decl.module), f"check_call_{decl.method}", None)
@@ -292,9 +293,8 @@ class BlockChecker:
         self.sink.error("K0302", e.span, f"unknown function {e.name}()", hint=self.registry.suggest_function(e.name))
 
     def const_rule(self, e: n.Call, decl: FunctionDecl) -> None:
-        row = catalogue.modules().get(decl.module, {}).get("functions", {}).get(decl.name, {})
-        rule = row.get("const_args")
-        if not rule or (isinstance(rule, list) and len(e.args) not in rule):
+        rule = catalogue.const_args(self.unit.compat, decl.module, decl.name)
+        if not rule or (isinstance(rule, tuple) and len(e.args) not in rule):
             return
         for arg in e.args:
             if not is_constant(arg):
@@ -453,6 +453,7 @@ class BlockChecker:
     def check_transformation(self, step: Any, span: Span) -> None:
         decls = {name: d for m in self.registry.implemented() for name, d in m.declarations().transformations.items()}
         decl = decls.get(step.name)
+        self.unit.dated("transformations", step.name, span)
         if decl is None:
             row = catalogue.core()["transformations"].get(step.name)
             if row is not None and row["module"] in self.registry.loaded:

@@ -26,12 +26,17 @@ def collect_items(unit: Unit) -> None:
             case n.ModParam():
                 _modparam(unit, item)
             case n.CoreParam():
+                unit.dated("core_params", item.name, item.span)
                 unit.params.append(item)
             case n.CustomVar():
                 _custom(unit, item)
             case n.Listen() | n.SocketBlock():
+                if isinstance(item, n.SocketBlock):
+                    unit.dated("core_params", "socket", item.span)
                 unit.listens.append(item)
             case n.Alias():
+                if item.keyword == "domain":
+                    unit.dated("core_params", "domain", item.span)
                 unit.aliases.append(item)
             case n.Flags():
                 _flags(unit, item)
@@ -53,6 +58,7 @@ def _load_module(unit: Unit, item: n.LoadModule) -> None:
         close = difflib.get_close_matches(name, [*catalogue.modules(), *shipped()], 1)
         unit.sink.error("K0310", item.span, f"unknown module {name!r}", hint=f"did you mean {close[0]!r}?" if close else None)
         return
+    unit.dated("modules", name, item.span)
     unit.modules.append(name)
     found = unit.registry.load(name)
     if found is None:
@@ -95,6 +101,7 @@ def _set_modparam(unit: Unit, item: n.ModParam, module: str, value: int | str) -
         close = difflib.get_close_matches(param, names, 1)
         unit.sink.error("K0320", item.param.span, f"module {module} has no parameter {param!r}", hint=f"did you mean {close[0]!r}?" if close else None)
         return
+    unit.dated("params", param, item.param.span, module)
     types = decl.types if decl is not None else {"int": (int,), "str": (str,)}.get(str(row["type"]) if row else "", (int, str))
     if row is not None and decl is not None:
         types = tuple({"int": int, "str": str}[t] for t in str(row["type"]).split("|") if t in ("int", "str")) or types

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kamc import catalogue
 from kamc import nodes as n
 from kamc.declare.module import FunctionDecl
 from kamc.diagnostics import DiagnosticSink
 from kamc.registry import Registry
 from kamc.source import Span
+
+_KINDS = {"modules": "module", "functions": "function", "params": "parameter", "core_params": "core parameter", "transformations": "transformation"}
 
 
 @dataclass(slots=True)
@@ -75,6 +78,12 @@ class Unit:
             if p.name == name:
                 value = p.value.value if isinstance(p.value, n.Int | n.Str) else p.value.text
         return value
+
+    def dated(self, kind: str, name: str, span: Span, module: str = "") -> None:
+        """Refuse a name that the version of ``--compat`` does not have yet."""
+        if catalogue.too_new(self.compat, kind, name, module):
+            of = f" of module {module}" if module else ""
+            self.sink.error("K0307", span, f"Kamailio {self.compat} has no {_KINDS[kind]} {name}{of}", hint="compile without --compat, or do without it")
 
     def missing(self, code: str, span: Span, message: str, hint: str | None = None) -> None:
         """Something that Kamailio has and kamc has not: an error, or a warning where the user allowed it."""

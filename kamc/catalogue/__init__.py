@@ -57,3 +57,28 @@ def pvs() -> dict[str, tuple[tuple[str, bool], ...]]:
         for name, pv in row["pvs"].items():
             out.setdefault(name.split("(")[0], []).append((module, bool(pv.get("writable"))))
     return {name: tuple(rows) for name, rows in out.items()}
+
+
+def too_new(compat: str, kind: str, name: str, module: str = "") -> bool:
+    """Whether a version of Kamailio does not have a name yet. ``kind``: modules, functions, params, core_params or transformations."""
+    if compat == "head":
+        return False
+    names = _newer()[compat][kind]
+    if kind in ("functions", "params"):
+        return name in names.get(module, ())
+    if kind == "transformations":
+        return name in names or f"{name.partition('.')[0]}." in names
+    return name in names
+
+
+def const_args(compat: str, module: str, function: str) -> bool | tuple[int, ...]:
+    """With how many arguments a function wants constants only; True for any number."""
+    rule = modules().get(module, {}).get("functions", {}).get(function, {}).get("const_args")
+    if compat != "head":
+        rule = _newer()[compat]["const_args"].get(module, {}).get(function, rule)
+    return tuple(int(count) for count in rule) if isinstance(rule, list) else bool(rule)
+
+
+@lru_cache(maxsize=1)
+def _newer() -> dict[str, Any]:
+    return _load("newer.json")

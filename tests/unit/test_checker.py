@@ -146,3 +146,20 @@ def test_load_time_variables(compile_text: Any) -> None:
     assert codes(compiled) == []
     assert [(p.module, p.param, p.value) for p in compiled.unit.modparams] == [("xlog", "prefix", "p-t: "), ("pv", "varset", "v=s:t")]
     assert codes(compile_text(text.replace("$env(TAG): ", "$ru"), env={"MOD": "xlog"})) == [("K0324", 5 - LINES)]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('request_route { xavp_lshift("a", "0"); }\n', 1),
+        ('request_route { $var(a) = $(rU{s.rmhlws}); }\n', 1),
+        ('request_route { xlog("$(rU{num.fdigit})\\n"); }\n', 1),
+        ('request_route { sl_send_reply("200", $rU + "x"); }\n', 1),
+        ('modparam("tm", "reply_408_code", 480)\nrequest_route { exit; }\n', 1),
+        ("return_mode=1\nrequest_route { exit; }\n", 1),
+        ("socket = { bind = udp:127.0.0.1:5060 }\nrequest_route { exit; }\n", 1),
+    ],
+)
+def test_names_that_5_6_does_not_have(compile_text: Any, text: str, line: int) -> None:
+    assert codes(compile_text(HEAD + text)) == []
+    assert {number for _, number in codes(compile_text(HEAD + text, compat="5.6"))} == {line}
