@@ -204,3 +204,25 @@ def test_suspended_transactions_continue(bench: Callable[..., Bench]) -> None:
     assert b.take() == []
     b.request("OPTIONS", call_id="c2")
     assert b.firsts() == ["SIP/2.0 202 v", "SIP/2.0 200 OK"]
+
+
+REDIRECT = HEAD + 'loadmodule "uac_redirect.so"\n'
+FOLLOW = 'request_route { t_on_failure("R"); t_relay(); }\nfailure_route[R] { %s if (get_redirects("%s")) t_relay(); }\n'
+
+
+@pytest.mark.parametrize(
+    ("before", "limit", "expected"),
+    [
+        ("", "*", ["c", "a", "b"]),
+        ("", "2:2", ["c", "a"]),
+        ("", "1", ["c"]),
+        ("", "*:1", ["c"]),
+        ('set_deny_filter("^sip:c@", "");', "*", ["a", "b"]),
+        ('set_accept_filter("^sip:c@", ""); set_deny_filter(".", "");', "*", ["c"]),
+    ],
+)
+def test_contacts_of_a_redirection_become_branches(tmp_path: Path, before: str, limit: str, expected: list[str]) -> None:
+    b = Bench(tmp_path, FOLLOW % (before, limit), head=REDIRECT)
+    b.request()
+    b.reply(b.take()[1], "302 Moved", "Contact: <sip:a@127.0.0.1:7001>;q=0.5, <sip:b@127.0.0.1:7001>", "Contact: <sip:c@127.0.0.1:7001>;q=1.0, <nonsense>")
+    assert [m.first.split()[1][4] for m in b.take() if m.first.startswith("INVITE")] == expected

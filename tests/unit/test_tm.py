@@ -283,3 +283,59 @@ def test_timer_table_forgets_disarmed_timers() -> None:
     assert len(table) == 1 and len(table._heap) < 2500
     assert table.next_deadline() == 5.0
     assert table.expire(5.0) == 1 and fired == [5.0] and kept.callback is None
+
+
+SERIAL = """
+request_route { t_on_failure("NEXT"); t_relay(); }
+failure_route[NEXT] {
+	xlog("L_ERR", "failed $T_reply_code\\n");
+	if ($avp(round) == $null) { $avp(round) = 1; $ru = "sip:next@127.0.0.1:7003"; t_relay(); }
+}
+"""
+
+
+def test_a_last_503_goes_on_as_a_500_of_our_own(bench: Callable[[str], Bench]) -> None:
+    b = bench(SERIAL)
+    b.request()
+    b.reply(b.take()[1], "404 Not Found")
+    second = next(m for m in b.take() if m.to[1] == 7003)
+    b.reply(second, "503 Service Unavailable", port=7003)
+    last = next(m for m in b.take() if m.first.startswith("SIP"))
+    assert last.first == "SIP/2.0 500 Service Unavailable"
+    assert "failed 404" in b.log.lines
+    assert "failed 503" not in b.log.lines
+
+
+def test_with_failure_reply_mode_0_all_rounds_count(bench: Callable[[str], Bench]) -> None:
+    b = bench('modparam("tm", "failure_reply_mode", 0)\n' + SERIAL)
+    b.request()
+    b.reply(b.take()[1], "404 Not Found")
+    second = next(m for m in b.take() if m.to[1] == 7003)
+    b.reply(second, "503 Service Unavailable", port=7003)
+    assert [f for f in b.firsts() if f.startswith("SIP")] == ["SIP/2.0 404 Not Found"]
+    assert b.log.lines.count("failed 404") == 2
+
+
+def test_a_failure_route_that_always_forks_ends_at_max_branches(bench: Callable[[str], Bench]) -> None:
+    b = bench('max_branches=4\nrequest_route { t_on_failure("AGAIN"); t_relay(); }\n'
+              'failure_route[AGAIN] { t_on_failure("AGAIN"); append_branch("sip:again@127.0.0.1:7000"); t_relay(); }\n')  # fmt: skip
+    b.request()
+    rounds = 0
+    while invites := [m for m in b.take() if m.first.startswith("INVITE")]:
+        rounds += 1
+        b.reply(invites[-1], "486 Busy")
+    assert rounds == 4
+
+
+def test_send_failure_is_answered_477(bench: Callable[[str], Bench]) -> None:
+    b = bench("request_route { if (!t_relay()) exit; }\n")
+    sender = b.worker.datapath.senders[b.listener]
+
+    def broken(data: bytes, address: tuple[str, int]) -> None:
+        if data.startswith(b"INVITE"):
+            raise OSError(113, "No route to host")
+        sender(data, address)
+
+    b.worker.datapath.senders[b.listener] = broken
+    b.request()
+    assert [f for f in b.firsts() if not f.startswith("SIP/2.0 100")] == ["SIP/2.0 477 Unfortunately error on sending to next hop occurred (477/TM)"]

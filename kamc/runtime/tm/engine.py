@@ -276,6 +276,8 @@ class TmEngine:
                 continue
             branch.copy = replicate
             new.append(branch)
+        if new and not replicate:
+            t.hooks.pop("failure", None)
         for branch in new:
             if t.start_branch(branch, now):
                 started += 1
@@ -288,6 +290,9 @@ class TmEngine:
     def _make_branch(self, t: Transaction, ctx: Ctx, target: Target, override: str | None) -> tuple[ClientBranch | None, int]:
         """Run branch_route for one destination and build its request."""
         index = len(t.branches)
+        if index >= t.rt.param("max_branches"):
+            t.rt.log.error("more than max_branches branches in one transaction")
+            return None, E_NO_DEST
         name = t.hooks.get("branch")
         work = ctx
         if name or target.uri != ctx.ruri or target.du_differs(ctx):
@@ -312,8 +317,8 @@ class TmEngine:
         if not dests:
             return None, E_BAD_ADDRESS if self.host.has_socket(hop) else E_NO_SOCKET
         branch = ClientBranch(t, index, work.ruri, target, dests)
-        # what a reply route arms later is for branches to come
-        branch.hooks = {"reply": t.hooks["reply"], **hooks} if "reply" in t.hooks else hooks
+        # what a route arms later is for branches to come
+        branch.hooks = {**{kind: t.hooks[kind] for kind in ("reply", "failure") if kind in t.hooks}, **hooks} if t.hooks else hooks
         branch.flags = work.bflags
         via = self.host.via_header(work, branch.dest, f"{t.tid}.{index}")
         edits = for_socket(_with_path(work), branch.dest.listener) + self.host.source_edit(work)

@@ -64,6 +64,7 @@ class ClientBranch:
         self.faked = False
         #: made by t_replicate: its replies go nowhere and decide nothing
         self.copy = False
+        #: a provisional reply came; Kamailio does not count a final one that comes first
         self.replied = False
         self.local = False
         self.flags = target.flags
@@ -302,7 +303,6 @@ class Transaction:
             return
         branch.status = code
         branch.reply = msg
-        branch.replied = True
         self.extra[f"reply{branch.index}"] = ctx
         self.final_on_branch(branch, code, now)
 
@@ -378,9 +378,8 @@ class Transaction:
         if extra:
             edits = [*edits, (msg.body_start - 2, msg.body_start - 2, extra)]
         line = None
-        if ctx.new_status is not None or code != msg.status:
-            reason = ctx.new_status[1] if ctx.new_status is not None and ctx.new_status[0] == code else self.engine.reason_of(code, msg)
-            line = f"SIP/2.0 {code} {reason}"
+        if ctx.new_status is not None:
+            line = f"SIP/2.0 {code} {ctx.new_status[1]}"
         need_length = self.flow.proto != "udp"
         text = build_forwarded_reply(msg, edits, status_line=line, need_length=need_length)
         if self.local:
@@ -438,7 +437,7 @@ class Transaction:
         branch = self.best()
         if branch is None:
             return
-        name = branch.hooks.pop("failure", None) or self.hooks.pop("failure", None)
+        name = branch.hooks.get("failure") or self.hooks.pop("failure", None)
         if name:
             before = len(self.branches)
             self._run_failure_route(name, branch)
@@ -486,12 +485,15 @@ class Transaction:
                 self.status = code
                 self.wait(now)
             return
-        sent_code = 500 if code == 503 and self.engine.params.remap_503_500 else code
+        if code == 503 and self.engine.params.remap_503_500:
+            # a reply of our own (RFC 3261 section 16.7 step 6); the reason stays
+            self.engine.reply(self, 500, branch.reply.reason, now=now)
+            return
         ctx = self.extra.pop(f"reply{branch.index}", None)
         if ctx is None:
             ctx = Ctx(self.rt, branch.reply, self.flow, Routes.TM_ONREPLY)
         extra = self._aggregated(branch) if code in (401, 407) and self.engine.params.aggregate_challenges else ""
-        self._relay(branch.reply, ctx, sent_code, now, extra=extra)
+        self._relay(branch.reply, ctx, code, now, extra=extra)
 
     def _faked_reason(self, code: int) -> str:
         if code == 487:
