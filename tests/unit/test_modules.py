@@ -226,3 +226,51 @@ def test_contacts_of_a_redirection_become_branches(tmp_path: Path, before: str, 
     b.request()
     b.reply(b.take()[1], "302 Moved", "Contact: <sip:a@127.0.0.1:7001>;q=0.5, <sip:b@127.0.0.1:7001>", "Contact: <sip:c@127.0.0.1:7001>;q=1.0, <nonsense>")
     assert [m.first.split()[1][4] for m in b.take() if m.first.startswith("INVITE")] == expected
+
+
+NAT = HEAD + 'loadmodule "nathelper.so"\nmodparam("nathelper", "received_avp", "$avp(rcv)")\n'
+SDP_BODY = "v=0\r\no=- 1 1 IN IP4 10.0.0.7\r\ns=-\r\nc=IN IP4 10.0.0.7\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n"
+
+
+@pytest.mark.parametrize(
+    ("call", "contact", "expected"),
+    [
+        ("fix_nated_contact();", '"Al" <sip:a@10.0.0.1:5070;x=y>;q=1', '"Al" <sip:a@127.0.0.1:7000;x=y>;q=1'),
+        ("fix_nated_contact();", "sip:a@10.0.0.1;expires=9", "<sip:a@127.0.0.1:7000>;expires=9"),
+        ("set_contact_alias();", "<sip:a@10.0.0.1;alias=1.1.1.1~1~1>, *", "<sip:a@10.0.0.1;alias=1.1.1.1~1~1>, *"),
+        ("set_contact_alias();", "<sip:a@10.0.0.1;alias=1.1.1.1~1~1>", "<sip:a@10.0.0.1;alias=127.0.0.1~7000~1>"),
+        ('add_contact_alias("10.9.9.9", "99999", "udp");', "<sip:a@10.0.0.1>", "<sip:a@10.0.0.1>"),
+        ('add_contact_alias("10.9.9.9", "99", "tls");', "<sip:a@10.0.0.1>", "<sip:a@10.0.0.1;alias=10.9.9.9~99~3>"),
+        ("add_rcv_param(1);", "<sip:a@10.0.0.1>", "<sip:a@10.0.0.1;received=sip:127.0.0.1:7000>"),
+    ],
+)
+def test_nat_contacts(tmp_path: Path, call: str, contact: str, expected: str) -> None:
+    b = Bench(tmp_path, f'request_route {{ {call} $du = "sip:127.0.0.1:7001"; t_relay(); }}\n', head=NAT)
+    b.request("MESSAGE", "sip:bob@127.0.0.1:7001", f"Contact: {contact}", port=7000)
+    (sent,) = [m for m in b.take() if m.first.startswith("MESSAGE")]
+    assert sent.all("Contact")[-1] == expected
+
+
+@pytest.mark.parametrize(
+    ("uri", "code", "du", "ruri"),
+    [
+        ("sip:b@10.0.0.1;alias=192.0.2.1~5071~2;x=1", 1, "sip:192.0.2.1:5071;transport=tcp", "sip:b@10.0.0.1;x=1"),
+        ("sip:b@10.0.0.1;x=1", 2, "<null>", "sip:b@10.0.0.1;x=1"),
+        ("sip:b@10.0.0.1;alias=192.0.2.1~5071", -1, "<null>", "sip:b@10.0.0.1;alias=192.0.2.1~5071"),
+        ("sip:b@10.0.0.1;alias=192.0.2.1~5071~9", -1, "<null>", "sip:b@10.0.0.1;alias=192.0.2.1~5071~9"),
+    ],
+)
+def test_nat_alias_of_the_request_uri(tmp_path: Path, uri: str, code: int, du: str, ruri: str) -> None:
+    b = Bench(tmp_path, 'request_route { $var(r) = handle_ruri_alias(); xlog("L_ERR", "got $var(r) $du $ru\\n"); }\n', head=NAT)
+    b.request("MESSAGE", uri=uri)
+    assert f"got {code} {du} {ruri}" in b.log.lines
+
+
+def test_nat_sdp_keeps_its_length(tmp_path: Path) -> None:
+    b = Bench(tmp_path, 'request_route { fix_nated_sdp("11", "192.0.2.9"); $du = "sip:127.0.0.1:7001"; t_relay(); }\n', head=NAT)
+    b.request("MESSAGE", body=SDP_BODY)
+    (sent,) = [m for m in b.take() if m.first.startswith("MESSAGE")]
+    body = sent.text.split("\r\n\r\n", 1)[1]
+    assert "o=- 1 1 IN IP4 192.0.2.9\r\n" in body and "c=IN IP4 192.0.2.9\r\n" in body
+    assert body.endswith("a=direction:active\r\na=oldmediaip:10.0.0.7\r\n")
+    assert sent.get("Content-Length") == str(len(body))
