@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from kamc.declare import ANY, Module, Routes, function, pv
 from kamc.declare.argtypes import Lit, Regex
 from kamc.declare.values import to_str
@@ -25,6 +28,11 @@ class Rr(Module):
         add_username: int = 0
         enable_socket_mismatch_warning: int = 1
         custom_user_avp: str = ""
+
+    def __init__(self, rt: Any) -> None:
+        super().__init__(rt)
+        #: told about the parameters of our own Route when it is taken off
+        self.on_route: list[Callable[[Ctx, str], None]] = []
 
     # -- Record-Route ----------------------------------------------------------------------------------------------------
 
@@ -188,8 +196,12 @@ class Rr(Module):
                 if found is not None:
                     ctx.send_socket = found
         self._consume(ctx, used)
-        if len(values) > used:
+        follows = len(values) > used
+        if follows:
             self._follow(ctx, values, used)
+        for hook in self.on_route:
+            hook(ctx, own.params if own is not None else "")
+        if follows:
             return 1
         # the route set ends here: a request of a dialog goes on to its target, one with a preloaded route or for us has none
         return 1 if ctx.msg.to_tag and not self._is_ours(parse_uri(ctx.ruri)) else -1

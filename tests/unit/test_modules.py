@@ -274,3 +274,39 @@ def test_nat_sdp_keeps_its_length(tmp_path: Path) -> None:
     assert "o=- 1 1 IN IP4 192.0.2.9\r\n" in body and "c=IN IP4 192.0.2.9\r\n" in body
     assert body.endswith("a=direction:active\r\na=oldmediaip:10.0.0.7\r\n")
     assert sent.get("Content-Length") == str(len(body))
+
+
+PATH = HEAD + 'loadmodule "path.so"\nmodparam("path", "use_received", 1)\n'
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        ("add_path();", "<sip:127.0.0.1:5060;lr>"),
+        ('add_path("edge", "x=y");', "<sip:edge@127.0.0.1:5060;lr;x=y>"),
+        ("add_path_received();", "<sip:127.0.0.1:5060;lr;received=sip:127.0.0.1%3A6000>"),
+        ('add_path_advertised_address("edge.test:5070");', "<sip:edge.test:5070;lr>"),
+    ],
+)
+def test_path_goes_on_top(tmp_path: Path, call: str, expected: str) -> None:
+    b = Bench(tmp_path, f'request_route {{ {call} $du = "sip:127.0.0.1:7001"; t_relay(); }}\n', head=PATH)
+    b.request("REGISTER", "sip:a.test", "Path: <sip:inner.test;lr>")
+    (sent,) = [m for m in b.take() if m.first.startswith("REGISTER")]
+    assert sent.all("Path") == [expected, "<sip:inner.test;lr>"]
+
+
+@pytest.mark.parametrize("received", ["sip:127.0.0.1%3A7009", "127.0.0.1~7009~1"])
+def test_path_received_leads_back(tmp_path: Path, received: str) -> None:
+    b = Bench(tmp_path, "request_route { loose_route(); t_relay(); }\n", head=PATH)
+    b.request("MESSAGE", "sip:phone@10.0.0.1", f"Route: <sip:127.0.0.1:5060;lr;received={received}>")
+    (sent,) = [m for m in b.take() if m.first.startswith("MESSAGE")]
+    assert sent.to == ("127.0.0.1", 7009)
+    assert sent.get("Route") is None
+
+
+def test_a_bad_received_parameter_is_not_followed(tmp_path: Path) -> None:
+    b = Bench(tmp_path, "request_route { loose_route(); t_relay(); }\n", head=PATH)
+    b.request("MESSAGE", "sip:phone@127.0.0.1:7003", "Route: <sip:127.0.0.1:5060;lr;received=%00nonsense>")
+    (sent,) = [m for m in b.take() if m.first.startswith("MESSAGE")]
+    assert sent.to == ("127.0.0.1", 7003)
+    assert any("bad received parameter" in line for line in b.log.lines)
