@@ -310,3 +310,26 @@ def test_a_bad_received_parameter_is_not_followed(tmp_path: Path) -> None:
     (sent,) = [m for m in b.take() if m.first.startswith("MESSAGE")]
     assert sent.to == ("127.0.0.1", 7003)
     assert any("bad received parameter" in line for line in b.log.lines)
+
+
+CFGUTILS = HEAD + 'loadmodule "cfgutils.so"\nmodparam("cfgutils", "initial_gflags", 2)\n'
+
+
+@pytest.mark.parametrize(
+    ("calls", "expected"),
+    [
+        # numbers of the real module
+        (['core_hash("abcdefg", "xy", "0")', 'core_hash("abcdefg", "xy", "8")', 'core_hash("abcdefg", "", "12")'], "2 214 3917"),
+        (['check_route_exists("FOO")', 'check_route_exists("NOPE")', 'route_if_exists("FOO")', 'route_if_exists("NOPE")'], "1 -1 7 -1"),
+        (['lock("x")', 'trylock("x")', 'unlock("x")', 'trylock("x")', 'unlock("x")', 'unlock("x")'], "1 -1 1 1 1 1"),
+        (['is_gflag("1")', 'is_gflag("3")', 'set_gflag("3")', 'is_gflag("3")', 'reset_gflag("3")', 'is_gflag("3")'], "1 -1 1 1 1 -1"),
+        (["rand_get_prob()", 'rand_set_prob("0")', "rand_event()", 'rand_set_prob("100")', "rand_event()", "rand_reset_prob()", "rand_get_prob()"], "10 1 -1 1 1 1 10"),
+        (['rand_set_prob("101")', 'set_gflag("77")', "pkg_status()"], "-1 1 1"),
+    ],
+)
+def test_cfgutils_as_the_real_one(tmp_path: Path, calls: list[str], expected: str) -> None:
+    steps = "".join(f"$var(v{i}) = {call}; " for i, call in enumerate(calls))
+    shown = " ".join(f"$var(v{i})" for i in range(len(calls)))
+    b = Bench(tmp_path, f'request_route {{ {steps} xlog("L_ERR", "got {shown}\\n"); }}\nroute[FOO] {{ return 7; }}\n', head=CFGUTILS)
+    b.request("OPTIONS")
+    assert f"got {expected}" in b.log.lines

@@ -1,0 +1,241 @@
+"""Module cfgutils: chance, global flags, named locks and small helpers of configurations.
+
+``sleep`` and ``usleep`` are left out: they would hold up a worker.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import resource
+from typing import Any
+
+from kamc.declare import ANY, Module, function, pv, rpc
+from kamc.errors import ConfigError
+from kamc.runtime.context import Ctx
+from kamc.runtime.rpc.commands import RpcFault
+
+_MASK = 0xFFFFFFFF
+
+
+def _half(text: str, h: int) -> int:
+    data = text.encode("latin-1", "replace")
+    whole = len(data) & ~3
+    for at in range(0, whole, 4):
+        v = int.from_bytes(data[at : at + 4], "big")
+        h += v ^ (v >> 3)
+    v = int.from_bytes(data[whole:], "big")
+    return (h + (v ^ (v >> 3))) & _MASK
+
+
+def core_hash(first: str, second: str, size: int) -> int:
+    """Kamailio's hash of two texts, cut to ``size`` (a power of two)."""
+    h = _half(second, _half(first, 0))
+    h = (h + (h >> 11) + (h >> 13) + (h >> 23)) & _MASK
+    return h & (size - 1)
+
+
+class Cfgutils(Module):
+    name = "cfgutils"
+    tuning_params = ("lock_set_size",)
+
+    class Params:
+        initial_probability: int = 10
+        initial_gflags: int = 0
+        hash_file: str = ""
+
+    def mod_init(self) -> None:
+        if not 0 <= self.p.initial_probability <= 100:
+            raise ConfigError(f"cfgutils: initial_probability is 0 to 100, not {self.p.initial_probability}")
+        self.probability: int = self.p.initial_probability
+        self.gflags: int = self.p.initial_gflags
+        self.locks: set[str] = set()
+        self.random = random.Random()
+        self.hash = self._hash() if self.p.hash_file else ""
+
+    def _hash(self) -> str:
+        """MD5 of the file that hash_file names, to tell whether it was changed since."""
+        try:
+            with open(self.p.hash_file, "rb") as file:
+                return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        except OSError as err:
+            raise ConfigError(f"cfgutils: cannot read hash_file {self.p.hash_file}: {err.strerror or err}") from None
+
+    # -- chance ----------------------------------------------------------------------------------------------------------
+
+    @pv("RANDOM")
+    def pv_random(self, ctx: Ctx) -> int:
+        """A number from 0 to 2^31 - 1."""
+        return self.random.getrandbits(31)
+
+    @function(ANY)
+    def rand_set_prob(self, ctx: Ctx, probability: int) -> int:
+        if not 0 <= probability <= 100:
+            self.rt.log.error("rand_set_prob: %d is no percentage", probability)
+            return -1
+        self.probability = probability
+        return 1
+
+    @function(ANY)
+    def rand_reset_prob(self, ctx: Ctx) -> int:
+        self.probability = self.p.initial_probability
+        return 1
+
+    @function(ANY)
+    def rand_get_prob(self, ctx: Ctx) -> int:
+        return self.probability
+
+    @function(ANY)
+    def rand_event(self, ctx: Ctx) -> int:
+        """True in as many of a hundred cases as the probability says."""
+        return 1 if self.random.random() * 100 < self.probability else -1
+
+    # -- global flags ----------------------------------------------------------------------------------------------------
+
+    def _flag(self, number: int) -> int:
+        if not 0 <= number < 31:
+            self.rt.log.error("a global flag is 0 to 30, not %d", number)
+            return 0
+        return 1 << number
+
+    @function(ANY)
+    def set_gflag(self, ctx: Ctx, flag: int) -> int:
+        self.gflags |= self._flag(flag)
+        return 1
+
+    @function(ANY)
+    def reset_gflag(self, ctx: Ctx, flag: int) -> int:
+        self.gflags &= ~self._flag(flag)
+        return 1
+
+    @function(ANY)
+    def is_gflag(self, ctx: Ctx, flag: int) -> int:
+        return 1 if self.gflags & self._flag(flag) else -1
+
+    # -- locks -----------------------------------------------------------------------------------------------------------
+
+    @function(ANY)
+    def lock(self, ctx: Ctx, key: str, key2: str = "") -> int:
+        """A worker runs one route at a time, so a lock is never waited for."""
+        self.locks.add(key + key2)
+        return 1
+
+    @function(ANY)
+    def trylock(self, ctx: Ctx, key: str, key2: str = "") -> int:
+        if key + key2 in self.locks:
+            return -1
+        self.locks.add(key + key2)
+        return 1
+
+    @function(ANY)
+    def unlock(self, ctx: Ctx, key: str, key2: str = "") -> int:
+        self.locks.discard(key + key2)
+        return 1
+
+    # -- routes, hashes, status ------------------------------------------------------------------------------------------
+
+    @function(ANY)
+    def core_hash(self, ctx: Ctx, string1: str, string2: str, size: int) -> int:
+        """1 to 2^size; a size below 1 counts as 1."""
+        return core_hash(string1, string2, 1 << min(size, 31) if size > 0 else 2) + 1
+
+    @function(ANY)
+    def check_route_exists(self, ctx: Ctx, route: str) -> int:
+        return 1 if self.rt.route_function("request", route) is not None else -1
+
+    @function(ANY)
+    def route_if_exists(self, ctx: Ctx, route: str) -> int:
+        if self.rt.route_function("request", route) is None:
+            return -1
+        return ctx.route_by_name(route)
+
+    def _status(self, ctx: Ctx) -> int:
+        """One line about the memory of this process."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        self.rt.log.write(-1, f"memory status of {os.getpid()}: largest resident size {usage.ru_maxrss} KiB")
+        return 1
+
+    @function(ANY)
+    def pkg_status(self, ctx: Ctx) -> int:
+        return self._status(ctx)
+
+    @function(ANY)
+    def shm_status(self, ctx: Ctx) -> int:
+        return self._status(ctx)
+
+    @function(ANY)
+    def pkg_summary(self, ctx: Ctx) -> int:
+        return self._status(ctx)
+
+    @function(ANY)
+    def shm_summary(self, ctx: Ctx) -> int:
+        return self._status(ctx)
+
+    @function(ANY)
+    def abort(self, ctx: Ctx) -> int:
+        """End the worker with a core dump; the supervisor starts another."""
+        self.rt.log.critical("abort called")
+        os.abort()
+
+    # -- RPC -------------------------------------------------------------------------------------------------------------
+
+    @rpc("cfgutils.get_gflags")
+    def rpc_get_gflags(self) -> dict[str, Any]:
+        """All global flags as a number."""
+        return {"hex": f"0x{self.gflags:02X}", "dec": self.gflags}
+
+    @rpc("cfgutils.set_gflag")
+    def rpc_set_gflag(self, flag: int) -> None:
+        """Set the global flags of a mask."""
+        self.gflags |= flag
+
+    @rpc("cfgutils.reset_gflag")
+    def rpc_reset_gflag(self, flag: int) -> None:
+        """Reset the global flags of a mask."""
+        self.gflags &= ~flag
+
+    @rpc("cfgutils.is_gflag")
+    def rpc_is_gflag(self, flag: int) -> str:
+        """Whether all flags of a mask are set."""
+        return "TRUE" if self.gflags & flag == flag else "FALSE"
+
+    @rpc("cfgutils.rand_get_prob")
+    def rpc_get_prob(self) -> int:
+        """The probability of rand_event() in percent."""
+        return self.probability
+
+    @rpc("cfgutils.rand_set_prob")
+    def rpc_set_prob(self, probability: int) -> None:
+        """Set the probability of rand_event()."""
+        if not 0 <= probability <= 100:
+            raise RpcFault(400, "Bad probability: 0 to 100")
+        self.probability = probability
+
+    @rpc("cfgutils.rand_reset_prob")
+    def rpc_reset_prob(self) -> None:
+        """Go back to initial_probability."""
+        self.probability = self.p.initial_probability
+
+    @rpc("cfgutils.get_config_hash")
+    def rpc_get_hash(self) -> str:
+        """The MD5 of hash_file when the server started."""
+        if not self.hash:
+            raise RpcFault(404, "hash_file is not set")
+        return self.hash
+
+    @rpc("cfgutils.check_config_hash")
+    def rpc_check_hash(self) -> str:
+        """Whether hash_file is as it was."""
+        if not self.hash:
+            raise RpcFault(404, "hash_file is not set")
+        try:
+            now = self._hash()
+        except ConfigError as err:
+            raise RpcFault(500, str(err)) from None
+        if now != self.hash:
+            raise RpcFault(406, f"{self.p.hash_file} has changed since the start")
+        return f"{self.p.hash_file} is as it was"
+
+
+module = Cfgutils
