@@ -23,9 +23,10 @@ from kamc.errors import KamcBug
 from kamc.grammar.expressions import PRECEDENCE, ExpressionRules
 from kamc.grammar.statements import StatementRules
 from kamc.grammar.toplevel import TopLevelRules
-from kamc.lexer import TOKENS, CfgLexer, describe_token
+from kamc.lexer import CfgLexer
 from kamc.preprocess import Preprocessor
 from kamc.source import SourceFile, Span, load_text
+from kamc.tokens import TOKENS, describe_token
 
 #: one run stops after so many syntax errors
 MAX_SYNTAX_ERRORS: Final = 20
