@@ -39,7 +39,6 @@ class Acc(Module):
         log_missed_flag: int = -1
         log_level: int = 1
         log_extra: str = ""
-        multi_leg_info: str = ""
 
     def mod_init(self) -> None:
         self.extra: list[tuple[str, Callable[[Ctx], Value]]] = []

@@ -20,13 +20,13 @@ _RFB = Routes.REQUEST | Routes.FAILURE | Routes.BRANCH
 
 class Rr(Module):
     name = "rr"
+    ignored_params = ("enable_socket_mismatch_warning",)
 
     class Params:
         append_fromtag: int = 1
         enable_double_rr: int = 1
         enable_full_lr: int = 0
         add_username: int = 0
-        enable_socket_mismatch_warning: int = 1
         custom_user_avp: str = ""
 
     def __init__(self, rt: Any) -> None:

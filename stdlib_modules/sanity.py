@@ -30,19 +30,6 @@ class Sanity(Module):
         proxy_require: str = ""
         autodrop: int = 1
         noreply: int = 0
-        size_checks: int = 0
-        size_message: int = 16384
-        size_headers: int = 8192
-        size_header: int = 2048
-        size_body: int = 8192
-        size_method: int = 32
-        size_ruri: int = 256
-        size_from_uri: int = 256
-        size_to_uri: int = 256
-        size_contact_uri: int = 256
-        size_pai_uri: int = 256
-        size_path_uri: int = 256
-        size_route_uri: int = 256
 
     def mod_init(self) -> None:
         self.extensions = {x.strip().lower() for x in self.p.proxy_require.split(",") if x.strip()}

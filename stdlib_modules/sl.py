@@ -22,12 +22,12 @@ ACK_WINDOW = 4.0
 
 class Sl(Module):
     name = "sl"
+    ignored_params = ("bind_tm",)
     stats = {"sl": _CLASSES}
 
     class Params:
         default_code: int = 500
         default_reason: str = "Internal Server Error"
-        bind_tm: int = 1
         rich_redirect: int = 0
 
     def mod_init(self) -> None:

@@ -17,9 +17,7 @@ from kamc.runtime.tm.transaction import ClientBranch, Transaction
 class Tmx(Module):
     name = "tmx"
     depends = ("tm",)
-
-    class Params:
-        precheck_trans: int = 1
+    ignored_params = ("precheck_trans",)
 
     def _t(self, ctx: Ctx) -> Transaction | None:
         return ctx.t if ctx.t is not None and not ctx.t.deleted else None

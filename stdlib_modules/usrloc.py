@@ -56,11 +56,8 @@ class Usrloc(Module):
         use_domain: int = 0
         matching_mode: int = 0
         cseq_delay: int = 20
-        desc_time_order: int = 0
         db_mode: int = 0
         nat_bflag: int = -1
-        xavp_contact: str = ""
-        server_id_filter: int = 0
 
     def mod_init(self) -> None:
         if self.p.db_mode:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
+from kamc.registry import find_module, shipped
 from tests.conftest import ROOT
 
 #: part → prefixes that it must not import
@@ -67,3 +69,14 @@ def test_only_the_process_layer_forks() -> None:
     for path in [*(ROOT / "kamc").rglob("*.py"), *(ROOT / "stdlib_modules").rglob("*.py")]:
         if "os.fork" in path.read_text(encoding="utf-8"):
             assert path.parent.name == "proc", path
+
+
+def test_every_parameter_is_read_by_something() -> None:
+    """A parameter that is declared and never read would be ignored in silence: it belongs to ignored_params, or nowhere."""
+    sources = "\n".join(path.read_text(encoding="utf-8") for part in ("kamc", "stdlib_modules") for path in (ROOT / part).rglob("*.py"))
+    unread = []
+    for name in shipped():
+        found = find_module(name, ())
+        params = found.declarations().params if found is not None else {}
+        unread += [f"{name}.{p}" for p, d in params.items() if d.setter is None and not re.search(rf'(?:\bp|params)\.{p}\b|"{p}"', sources)]
+    assert unread == []

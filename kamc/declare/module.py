@@ -233,7 +233,8 @@ class Module:
                 fn = raw.__func__ if isinstance(raw, staticmethod) else raw
                 for mark in getattr(fn, "_kamc", ()) if callable(fn) else ():
                     _collect(cls, out, attr, fn, mark)
-        for pname, annotation in getattr(cls.Params, "__annotations__", {}).items():
+        annotations = {k: v for base in reversed(cls.Params.__mro__) for k, v in vars(base).get("__annotations__", {}).items()}
+        for pname, annotation in annotations.items():
             kind, _ = _annotation(annotation)
             types: tuple[type, ...] = (int, str) if kind == "IntStr" else (int,) if kind == "int" else (str,)
             out.params[pname] = ParamDecl(pname, types, getattr(cls.Params, pname, None))

@@ -8,7 +8,6 @@ import syslog
 from collections.abc import Callable
 from typing import Any, Final
 
-LEVELS: Final[dict[str, int]] = {"L_ALERT": -5, "L_BUG": -4, "L_CRIT2": -3, "L_CRIT": -2, "L_ERR": -1, "L_WARN": 0, "L_NOTICE": 1, "L_INFO": 2, "L_DBG": 3}
 NAMES: Final[dict[int, str]] = {-5: "ALERT", -4: "BUG", -3: "CRITICAL", -2: "CRITICAL", -1: "ERROR", 0: "WARNING", 1: "NOTICE", 2: "INFO", 3: "DEBUG"}
 _SYSLOG: Final[dict[int, int]] = {-5: syslog.LOG_ALERT, -4: syslog.LOG_CRIT, -3: syslog.LOG_CRIT, -2: syslog.LOG_CRIT, -1: syslog.LOG_ERR,
                                   0: syslog.LOG_WARNING, 1: syslog.LOG_NOTICE, 2: syslog.LOG_INFO, 3: syslog.LOG_DEBUG}  # fmt: skip

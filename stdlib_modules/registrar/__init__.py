@@ -29,9 +29,6 @@ class Registrar(SaveFunctions, LookupFunctions, Module):
         max_contacts: int = 0
         contact_max_size: int = 512
         retry_after: int = 0
-        sock_flag: int = -1
-        sock_hdr_name: str = ""
-        sock_mode: int = 0
         method_filtering: int = 0
         use_path: int = 0
         path_mode: int = 2

@@ -18,47 +18,15 @@ from stdlib_modules.tm.uac import UacFunctions
 class Tm(RelayFunctions, ReplyFunctions, SettingFunctions, ContactFunctions, UacFunctions, Module):
     name = "tm"
     tuning_params = ("noisy_ctimer", "exec_time_check")
-    ignored_params = ("contacts_avp", "contact_flows_avp")
+    ignored_params = ("contacts_avp", "contact_flows_avp", "ruri_matching", "via1_matching", "dns_reuse_rcv_socket")
 
-    class Params:
-        fr_timer: int = 30000
-        fr_inv_timer: int = 120000
-        wt_timer: int = 5000
-        retr_timer1: int = 500
-        retr_timer2: int = 4000
-        max_inv_lifetime: int = 180000
-        max_noninv_lifetime: int = 32000
-        auto_inv_100: int = 1
-        auto_inv_100_reason: str = "trying -- your call is important to us"
-        unmatched_cancel: int = 0
-        ruri_matching: int = 1
-        via1_matching: int = 1
-        pass_provisional_replies: int = 0
+    class Params(TmParams):
         default_code: int = 500
         default_reason: str = "Server Internal Error"
-        disable_6xx_block: int = 0
-        failure_reply_mode: int = 3
-        faked_reply_prio: int = 0
-        cancel_b_method: int = 1
-        relay_100: int = 0
-        e2e_cancel_reason: int = 1
-        local_cancel_reason: int = 1
-        reply_408_code: int = 408
-        reply_408_reason: str = "Request Timeout"
-        remap_503_500: int = 1
-        failure_exec_mode: int = 0
-        dns_reuse_rcv_socket: int = 0
-        restart_fr_on_each_reply: int = 1
-        aggregate_challenges: int = 1
-        ac_extra_hdrs: str = ""
         on_sl_reply: str = ""
 
     def mod_init(self) -> None:
-        params = TmParams()
-        for name in TmParams.__dataclass_fields__:
-            if hasattr(self.p, name):
-                setattr(params, name, getattr(self.p, name))
-        self.rt.tm.params = params
+        self.rt.tm.params = self.p
         self.rt.worker.unfinished = self.unfinished
         if self.p.on_sl_reply:
             self.rt.datapath.stray_reply = self.stray_reply

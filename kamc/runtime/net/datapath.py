@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import random
 import socket
-import sys
 import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -430,8 +429,3 @@ class Datapath:
             return False
         self._stats["core", "fwd_requests"] = self._stats.get(("core", "fwd_requests"), 0) + 1
         return self.send(dest, text)
-
-
-def python_frames() -> str:
-    """The current Python stack, for the watchdog."""
-    return "".join(traceback.format_stack(sys._getframe(1)))

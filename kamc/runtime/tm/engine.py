@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from kamc.declare.routes import Routes
@@ -22,14 +21,12 @@ COOKIE = "z9hG4bK"
 E_BAD_ADDRESS, E_BAD_URI, E_SEND, E_NO_SOCKET, E_NO_DEST = -478, -479, -477, -7, -1
 
 
-@dataclass(slots=True)
 class TmParams:
-    """Settings of the engine; names and defaults are those of the tm module, times in milliseconds."""
+    """Settings of the engine, with the names and defaults of the tm module, whose ``Params`` they are; times in milliseconds."""
 
     fr_timer: int = 30000
     fr_inv_timer: int = 120000
     wt_timer: int = 5000
-    delete_timer: int = 200
     retr_timer1: int = 500
     retr_timer2: int = 4000
     max_inv_lifetime: int = 180000
@@ -49,11 +46,6 @@ class TmParams:
     reply_408_code: int = 408
     reply_408_reason: str = "Request Timeout"
     disable_6xx_block: int = 0
-    ruri_matching: int = 1
-    via1_matching: int = 1
-    pass_provisional_replies: int = 0
-    ac_extra_hdrs: str = ""
-    rich_redirect: int = 0
 
 
 class TmHost(Protocol):
