@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from kamc.analysis import analyze
+from kamc.analysis import analyze, check_structure
 from kamc.analysis.unit import Unit
 from kamc.codegen import GeneratedProgram, generate
 from kamc.diagnostics import Diagnostic, DiagnosticSink
@@ -43,6 +43,8 @@ def compile_cfg(
     environment = env if env is not None else os.environ
     cfg = parse_file(path, sink, defines, environment, compat, substs=substs)
     if cfg is None or syntax_only:
+        if cfg is not None:
+            check_structure(cfg, sink)
         return Compiled(None, tuple(sink.items))
     unit = analyze(cfg, Registry(loadpath), sink, allow_missing=allow_missing, env=environment, compat=compat)
     if sink.has_errors:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final
 
@@ -127,6 +127,11 @@ class DiagnosticSink:
         related: tuple[Label, ...] = (),
     ) -> None:
         self.add(Diagnostic(code, Severity.WARNING, message, span, label, related, notes, (hint,) if hint else ()))
+
+    def annotate(self, index: int, note: str) -> None:
+        """Add a note to a finding that is there already."""
+        found = self.items[index]
+        self.items[index] = replace(found, notes=(*found.notes, note))
 
     @property
     def has_errors(self) -> bool:

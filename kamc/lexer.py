@@ -179,6 +179,8 @@ class CfgLexer:
         self._pending: Callable[[], None] | None = None
         self._event_bracket = False
         self._last = ""
+        #: a substitution that failed: Kamailio notices at the token after it
+        self._bad_subst: int | None = None
         self._push(entry, ())
 
     # -- PLY's side ------------------------------------------------------------------------------------------------------
@@ -196,6 +198,9 @@ class CfgLexer:
                     raise KamcBug("scanner restarted for nothing")
                 pending()
                 continue
+            if self._bad_subst is not None and tok.type != "SUBST":
+                self.sink.annotate(self._bad_subst, f"Kamailio names what comes next, {frame.span(tok.lexpos, frame.lexer.lexpos).where()}")
+                self._bad_subst = None
             self._last = tok.type
             tok.lexpos = self._note(frame.span(tok.lexpos, frame.lexer.lexpos))
             return tok
@@ -361,17 +366,17 @@ class CfgLexer:
         span = Span(span.file, span.start, min(span.end, span.start + len(t.value) + len(rest)), span.trail)
         problem = self.pp.directive(word, rest.lstrip(" \t\b\r"), span)
         if problem is not None:
-            # Kamailio reads a substitution with its line end and names the line after it
-            notes = (f"Kamailio names {span.file.name}:{span.end_position[0] + 1}",) if word.startswith("subst") else ()
-            self._directive_error(problem, span, notes)
+            self._directive_error(problem, span)
+            if word.startswith("subst"):
+                self._bad_subst = len(self.sink.items) - 1
         if word.startswith("subst"):
             t.type = "SUBST"
             return t
         return self.restart(t, self.skip_inactive)
 
-    def _directive_error(self, problem: str, span: Span, notes: tuple[str, ...] = ()) -> None:
+    def _directive_error(self, problem: str, span: Span) -> None:
         code = "K0203" if "already" in problem else "K0206" if "environment" in problem else "K0204"
-        self.sink.error(code, span, problem, notes=notes)
+        self.sink.error(code, span, problem)
         self.failed = True
 
     def skip_inactive(self) -> None:

@@ -103,6 +103,7 @@ class CfgGrammar(ExpressionRules, StatementRules, TopLevelRules):
         self.items = []
         self.declared_flags = set()
         self.failed = False
+        self.late_notes = []
         self.stream: TokenStream | None = None
         self.parser: Any = None
         self.syntax_errors = 0

@@ -7,7 +7,7 @@ from typing import Final
 
 from kamc import nodes as n
 from kamc.analysis.calls import check_blocks
-from kamc.analysis.items import collect_items
+from kamc.analysis.items import collect_blocks, collect_items
 from kamc.analysis.loadtime import resolve_load_time
 from kamc.analysis.routes import check_routes
 from kamc.analysis.unit import Unit
@@ -15,6 +15,11 @@ from kamc.diagnostics import DiagnosticSink
 from kamc.registry import Registry
 
 PASSES: Final[tuple[Callable[[Unit], None], ...]] = (resolve_load_time, collect_items, check_blocks, check_routes)
+
+
+def check_structure(cfg: n.CfgFile, sink: DiagnosticSink) -> None:
+    """What can be said of a configuration without looking at a module: for ``kamc check --syntax``."""
+    collect_blocks(Unit(cfg, Registry(), sink))
 
 
 def analyze(cfg: n.CfgFile, registry: Registry, sink: DiagnosticSink, *, allow_missing: bool = False,

@@ -48,6 +48,13 @@ def collect_items(unit: Unit) -> None:
                 _block(unit, item)
 
 
+def collect_blocks(unit: Unit) -> None:
+    """Route blocks alone."""
+    for item in unit.cfg.items:
+        if isinstance(item, n.RouteBlock):
+            _block(unit, item)
+
+
 def _load_module(unit: Unit, item: n.LoadModule) -> None:
     name = module_name(item.name)
     if name in unit.modules:

@@ -62,7 +62,7 @@ class ExpressionRules(GrammarBase):
         | STRCAST expr"""
         op = _WORDS.get(p[1], p[1])
         if op == "!" and isinstance(p[2], n.SelectRef):
-            self.fail("K0601", self.whole(p), "'!' wants a number, a select is a text", 'compare with "", or use strempty()')
+            self.late("K0601", self.whole(p), "'!' wants a number, a select is a text", 'compare with "", or use strempty()')
         p[0] = n.Unary(span=self.whole(p), op=op, operand=p[2])
 
     def p_expr_function(self, p: Any) -> None:

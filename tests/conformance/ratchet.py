@@ -3,7 +3,7 @@
 A failure that is not listed fails the run, and so does a listed case that passes: the lists only shrink. A listed line is
 ``case-id  reason``. Cases that differ from the list are run a second time before they count, since some depend on timing.
 
-    python tests/conformance/ratchet.py [--suite language|wire|torture] [--write]
+    python tests/conformance/ratchet.py [--suite corpus|language|wire|torture] [--write]
 
 ``--write`` prints the lists as they would have to be, keeping the reasons that are there.
 """
@@ -75,7 +75,14 @@ def torture(only: Iterable[str] = ()) -> tuple[set[str], set[str]]:
     return failed, everything
 
 
-SUITES: dict[str, Callable[..., tuple[set[str], set[str]]]] = {"language": language, "wire": wire, "torture": torture}
+def corpus(only: Iterable[str] = ()) -> tuple[set[str], set[str]]:
+    """(failed, all) of the corpus: see :mod:`corpus`."""
+    import corpus as suite
+
+    return suite.run(only)
+
+
+SUITES: dict[str, Callable[..., tuple[set[str], set[str]]]] = {"corpus": corpus, "language": language, "wire": wire, "torture": torture}
 
 
 def read_known(suite: str) -> dict[str, str]:
@@ -124,7 +131,7 @@ def main() -> int:
     if not SHARED.is_dir():
         print("no ../shared beside the checkout: nothing to compare with")
         return 0
-    suites = args.suite or ["language", "wire", "torture"]
+    suites = args.suite or list(SUITES)
     if args.write:
         for suite in suites:
             write(suite)
