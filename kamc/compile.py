@@ -37,6 +37,7 @@ def compile_cfg(
     env: Mapping[str, str] | None = None,
     substs: Iterable[tuple[str, str]] = (),
     syntax_only: bool = False,
+    target: str | None = None,
 ) -> Compiled:
     """Compile a configuration. Pure apart from reading its files: nothing is started, nothing is written."""
     sink = DiagnosticSink()
@@ -46,7 +47,7 @@ def compile_cfg(
         if cfg is not None:
             check_structure(cfg, sink)
         return Compiled(None, tuple(sink.items))
-    unit = analyze(cfg, Registry(loadpath), sink, allow_missing=allow_missing, env=environment, compat=compat)
+    unit = analyze(cfg, Registry(loadpath), sink, allow_missing=allow_missing, env=environment, compat=compat, target=target)
     if sink.has_errors:
         return Compiled(None, tuple(sink.items), unit)
     return Compiled(generate(unit, path), tuple(sink.items), unit)

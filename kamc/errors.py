@@ -33,3 +33,7 @@ class SipError(Exception):
 
 class KamcBug(Exception):  # noqa: N818 - a bug is not an "error" of anybody's input
     """Something that can only happen when kamc itself is wrong."""
+
+
+class UsageError(Exception):
+    """A command line that cannot be meant."""

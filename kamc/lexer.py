@@ -223,7 +223,7 @@ class CfgLexer:
         lexer.begin("INITIAL")  # PLY's clone() leaves the old rules in place until a state begins
         lexer.input(file.text)
         lexer.lexpos = 3 if file.text.startswith("\xef\xbb\xbf") else 0
-        self.pp.sources.append(file.name)
+        self.pp.files.append(file)
         self.frames.append(Frame(file, lexer, trail))
 
     # -- called by the rules ---------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
-from kamc.source import Span
+from kamc.source import SourceFile, Span
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -338,6 +338,12 @@ class CfgFile(Node):
     defines: tuple[tuple[str, str | None], ...] = ()
     sources: tuple[str, ...] = ()
     kamailio_mode: bool = True
+    #: the text of the file and of its includes
+    files: tuple[SourceFile, ...] = ()
+    #: defines of the text that nothing expanded or asked for so far, with their places
+    unused: tuple[tuple[str, Span], ...] = ()
+    #: names that a conditional asked for
+    asked: frozenset[str] = frozenset()
 
 
 def iter_child_nodes(node: Node) -> Iterator[Node]:

@@ -36,7 +36,8 @@ _WORDS: Final[dict[str, str]] = {
     "ifdef": "ifdef", "ifndef": "ifndef", "ifexp": "ifexp",
     "subst": "subst", "substdef": "substdef", "substdefs": "substdefs",
 }  # fmt: skip
-_ONLY_HEAD: Final = frozenset({"undefine", "tryundefine", "defexp", "defexps", "ifexp"})
+#: every spelling of a directive that takes something after it
+DIRECTIVE_WORDS: Final = tuple(_WORDS)
 
 DIRECTIVE: Final = re.compile(r"(?:#!|!!)(" + "|".join(sorted(_WORDS, key=len, reverse=True)) + r")(?![A-Za-z0-9_])")
 #: ``#!else`` and ``#!endif`` count only when alone up to the line end
@@ -89,10 +90,12 @@ class Preprocessor:
     defines: dict[str, str | None] = field(default_factory=dict)
     define_spans: dict[str, Span | None] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
+    #: names that #!ifdef, #!ifndef or #!ifexp asked for
+    asked: set[str] = field(default_factory=set)
     substitutions: list[Substitution] = field(default_factory=list)
     conditionals: list[Conditional] = field(default_factory=list)
     balance: int = 0
-    sources: list[str] = field(default_factory=list)
+    files: list[SourceFile] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         major, minor, patch = VERSIONS[self.compat]
@@ -106,6 +109,10 @@ class Preprocessor:
     def define(self, name: str, value: str | None, span: Span | None) -> None:
         self.defines[name] = value
         self.define_spans[name] = span
+
+    def unused(self) -> tuple[tuple[str, Span], ...]:
+        """Defines of the text that were neither expanded nor asked for."""
+        return tuple((name, span) for name, span in self.define_spans.items() if span is not None and name not in self.used and not name.startswith("MOD_"))
 
     @property
     def skipping(self) -> bool:
@@ -129,6 +136,7 @@ class Preprocessor:
             return f"a define's name cannot hold '-': {name}-..."
         if word in ("ifdef", "ifndef"):
             self.used.add(name)
+            self.asked.add(name)
             self.open_conditional((name in self.defines) == (word == "ifdef"), span)
             return None
         return self._define_word(word, name, after, span)
@@ -242,7 +250,10 @@ class Preprocessor:
     # -- expressions -----------------------------------------------------------------------------------------------------
 
     def evaluate(self, text: str) -> Value:
-        return Expression(text, self.defines, self.used).value()
+        before = set(self.used)
+        value = Expression(text, self.defines, self.used).value()
+        self.asked |= self.used - before
+        return value
 
 
 def split_subst(text: str) -> tuple[str, str, str] | None:

@@ -93,6 +93,14 @@ class Span:
             return Span(self.file, self.start, max(self.end, other.end), self.trail)
         return self
 
+    def part(self, value: str, start: int, end: int) -> Span:
+        """The place of ``value[start:end]``, where this span is the quoted text ``value`` or the value itself; else the whole span."""
+        text = self.text
+        lead = 0 if text == value else 1
+        if text[lead : len(text) - lead] != value:
+            return self
+        return Span(self.file, self.start + lead + start, self.start + lead + end, self.trail)
+
     def where(self) -> str:
         line, column = self.file.position(self.start)
         return f"{self.file.name}:{line}:{column}"

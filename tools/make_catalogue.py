@@ -52,27 +52,56 @@ NEWER_CORE = {
     "core_params": ["domain", "return_mode", "socket"],
     "transformations": ["num.", "s.escape.crlf", "s.intv", "s.rmhlws", "uri.rmparam", "val."],
 }
+#: what is newer than 5.6 and not dated any closer
+AFTER_5_6 = "5.7"
+#: what is documented and in no published index yet
+UNRELEASED = "6.2"
+_VERSIONS = ("5.7", "6.0", "6.1", "6.2")
 
 
-def newer_than_5_6(facts: Path) -> dict[str, Any]:
-    """What exists now and not in 5.6.3: modules, and functions and parameters by module. A class of transformations ends with a dot.
-    ``const_args``: the numbers of arguments with which a function of 5.6.3 wants only constants, where that differs."""
+def first_version(entry: dict[str, Any], missing_in_5_6: bool, compared: bool) -> str | None:
+    """The version that has a name first, where that is after 5.6."""
+    since = str(entry.get("since", "")).removeprefix("<=")
+    if since in _VERSIONS and (missing_in_5_6 or not compared):
+        return since
+    if not missing_in_5_6:
+        return None
+    return AFTER_5_6 if since or entry.get("undocumented") else UNRELEASED
+
+
+def versions(facts: Path, rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """``since``: the version that has a module, function, parameter or transformation first (a class of transformations ends with a dot).
+    ``only``: modules of one version alone. ``const_args``: with how many arguments a function of 5.6 wants only constants, where that
+    differs."""
     diff = json.loads((facts / "diff_5_6_3.json").read_text())
-    by_module = {key: {m: sorted(row[f"{key}_only_here"]) for m, row in sorted(diff["modules"].items()) if row.get(f"{key}_only_here")}
-                 for key in ("functions", "params")}  # fmt: skip
+    new_modules = set(diff["modules_only_here"])
+    since: dict[str, dict[str, Any]] = {"modules": {}, "functions": {}, "params": {}}
+    for module, row in sorted(rows.items()):
+        differences = diff["modules"].get(module, {})
+        for kind in ("functions", "params"):
+            only_here = set(differences.get(f"{kind}_only_here", ()))
+            dated = {e["name"]: v for e in row.get(kind, ()) if (v := first_version(e, module in new_modules or e["name"] in only_here, module in diff["modules"]))}
+            if dated:
+                since[kind][module] = dict(sorted(dated.items()))
+        if module in new_modules:
+            since["modules"][module] = min((v for kind in ("functions", "params") for v in since[kind].get(module, {}).values()), default=AFTER_5_6)
+    for kind, names in NEWER_CORE.items():
+        since[kind] = dict.fromkeys(names, AFTER_5_6)
     constant = {m: {name: [int(count) for count in there] for name, (_, there) in row["const_args"].items()}
                 for m, row in sorted(diff["modules"].items()) if row.get("const_args")}  # fmt: skip
-    return {"modules": sorted(diff["modules_only_here"]), **by_module, **NEWER_CORE, "const_args": constant}
+    return {"since": since, "only": {"5.6": sorted(diff["modules_only_there"])}, "const_args": {"5.6": constant}}
 
 
 def main() -> int:
     facts = Path(sys.argv[1])
     core = json.loads((facts / "core.json").read_text())
     modules: dict[str, Any] = {}
+    rows: dict[str, dict[str, Any]] = {}
     for line in (facts / "modules.json").read_text().splitlines():
         line = line.strip().rstrip(",")
         if line.startswith("{"):
             m = json.loads(line)
+            rows[m["name"]] = m
             modules[m["name"]] = module_row(m)
     keep = {
         "params": {p["name"]: {"type": p["type"], "default": p.get("default"), "aliases": p.get("aliases", [])} for p in core["global_params"]},
@@ -88,7 +117,7 @@ def main() -> int:
     (OUT / "core.json").write_text(json.dumps(keep, indent=0, sort_keys=True, separators=(",", ":")) + "\n")
     lines = [f"{json.dumps(n)}:{json.dumps(modules[n], sort_keys=True, separators=(',', ':'))}" for n in sorted(modules)]
     (OUT / "modules.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
-    (OUT / "newer.json").write_text(json.dumps({"5.6": newer_than_5_6(facts)}, indent=0, sort_keys=True, separators=(",", ":")) + "\n")
+    (OUT / "versions.json").write_text(json.dumps(versions(facts, rows), indent=0, sort_keys=True, separators=(",", ":")) + "\n")
     return 0
 
 

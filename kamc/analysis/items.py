@@ -11,6 +11,7 @@ import re
 
 from kamc import catalogue
 from kamc import nodes as n
+from kamc.analysis.sockets import check_listen
 from kamc.analysis.unit import ModParamSetting, Route, Unit
 from kamc.declare.pvspec import PvSyntaxError, parse_format
 from kamc.registry import Registry, exists, find_module, module_name, shipped
@@ -27,12 +28,15 @@ def collect_items(unit: Unit) -> None:
                 _modparam(unit, item)
             case n.CoreParam():
                 unit.dated("core_params", item.name, item.span)
+                unit.outdated("core_params", item.name, item.span, f"core parameter '{item.name}'")
                 unit.params.append(item)
             case n.CustomVar():
                 _custom(unit, item)
             case n.Listen() | n.SocketBlock():
                 if isinstance(item, n.SocketBlock):
                     unit.dated("core_params", "socket", item.span)
+                else:
+                    check_listen(unit, item)
                 unit.listens.append(item)
             case n.Alias():
                 if item.keyword == "domain":
@@ -61,11 +65,16 @@ def _load_module(unit: Unit, item: n.LoadModule) -> None:
         if not (item.opts and "o" in item.opts):
             unit.sink.error("K0311", item.span, f"module {name} is loaded already")
         return
-    if not exists(name, unit.registry.paths):
+    if not exists(name, unit.registry.paths) and not catalogue.has_module(name, unit.compat):
+        instead = catalogue.removed("modules", name)
+        if instead is not None:
+            unit.sink.error("K0308", item.span, f"module {name} was removed from Kamailio", hint=f"instead: {instead}")
+            return
         close = difflib.get_close_matches(name, [*catalogue.modules(), *shipped()], 1)
         unit.sink.error("K0310", item.span, f"unknown module {name!r}", hint=f"did you mean {close[0]!r}?" if close else None)
         return
     unit.dated("modules", name, item.span)
+    unit.outdated("modules", name, item.span, f"module {name}")
     unit.modules.append(name)
     found = unit.registry.load(name)
     if found is None:
@@ -73,7 +82,9 @@ def _load_module(unit: Unit, item: n.LoadModule) -> None:
         return
     for needed in found.depends:
         if needed not in unit.modules and not _loaded_later(unit, needed):
-            unit.sink.error("K0313", item.span, f"module {name} needs module {needed}", hint=f'add loadmodule "{needed}.so"')
+            # a fragment of a configuration gets the module from the file that includes it
+            report = unit.sink.error if unit.is_whole else unit.sink.warning
+            report("K0313", item.span, f"module {name} needs module {needed}", hint=f'add loadmodule "{needed}.so"')
 
 
 def _loaded_later(unit: Unit, name: str) -> bool:
@@ -106,9 +117,14 @@ def _set_modparam(unit: Unit, item: n.ModParam, module: str, value: int | str) -
     if row is None and decl is None:
         names = [*catalogue.modules().get(module, {}).get("params", {}), *(found.declarations().params if found else ())]
         close = difflib.get_close_matches(param, names, 1)
+        instead = catalogue.removed("params", f"{module}.{param}")
+        if instead is not None:
+            unit.sink.error("K0308", item.param.span, f"parameter {param!r} of module {module} was removed from Kamailio", hint=f"instead: {instead}")
+            return
         unit.sink.error("K0320", item.param.span, f"module {module} has no parameter {param!r}", hint=f"did you mean {close[0]!r}?" if close else None)
         return
     unit.dated("params", param, item.param.span, module)
+    unit.outdated("params", f"{module}.{param}", item.param.span, f"parameter {param!r} of module {module}")
     types = decl.types if decl is not None else {"int": (int,), "str": (str,)}.get(str(row["type"]) if row else "", (int, str))
     if row is not None and decl is not None:
         types = tuple({"int": int, "str": str}[t] for t in str(row["type"]).split("|") if t in ("int", "str")) or types

@@ -9,6 +9,8 @@ from typing import Any
 from kamc import catalogue
 from kamc import nodes as n
 from kamc.declare.module import FunctionDecl
+from kamc.declare.pvspec import PvSpec
+from kamc.declare.routes import Routes
 from kamc.diagnostics import DiagnosticSink
 from kamc.registry import Registry
 from kamc.source import Span
@@ -37,6 +39,25 @@ class ResolvedCall:
 
     decl: FunctionDecl | None
     args: tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionUse:
+    """A call of a function that may not stand everywhere: where it is written and where it is allowed."""
+
+    route: Route
+    name: str
+    mask: Routes
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class RouteEdge:
+    """``route(NAME)`` in a block."""
+
+    route: Route
+    target: str
+    span: Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +92,18 @@ class Unit:
     #: (name, place) of every ``route(NAME)`` with a name known at compile time
     route_uses: list[tuple[str, str, Span]] = field(default_factory=list)
 
+    #: version whose names are asked for: ``kamc check --target``, else that of ``compat``
+    target: str = "head"
+    #: calls of functions and of routes, and all variables, as the second pass met them
+    uses: list[FunctionUse] = field(default_factory=list)
+    edges: list[RouteEdge] = field(default_factory=list)
+    variables: list[tuple[PvSpec, Span]] = field(default_factory=list)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether this is a configuration of its own, not a fragment that another file includes."""
+        return any(isinstance(i, n.RouteBlock) and i.kind == "request" and i.name is None for i in self.cfg.items)
+
     def core_param(self, name: str, default: Any = None) -> Any:
         """The last setting of a core parameter."""
         value = default
@@ -80,10 +113,17 @@ class Unit:
         return value
 
     def dated(self, kind: str, name: str, span: Span, module: str = "") -> None:
-        """Refuse a name that the version of ``--compat`` does not have yet."""
-        if catalogue.too_new(self.compat, kind, name, module):
+        """Refuse a name that the version of ``--target`` or ``--compat`` does not have yet."""
+        first = catalogue.too_new(self.target, kind, name, module)
+        if first is not None:
             of = f" of module {module}" if module else ""
-            self.sink.error("K0307", span, f"Kamailio {self.compat} has no {_KINDS[kind]} {name}{of}", hint="compile without --compat, or do without it")
+            self.sink.error("K0307", span, f"Kamailio {self.target} has no {_KINDS[kind]} {name}{of}", hint=f"it is there from {first} on")
+
+    def outdated(self, kind: str, name: str, span: Span, label: str) -> None:
+        """Warn about a name that still works and should not be used any more."""
+        instead = catalogue.deprecated(kind, name)
+        if instead is not None:
+            self.sink.warning("K0309", span, f"{label} is deprecated", hint=f"instead: {instead}")
 
     def missing(self, code: str, span: Span, message: str, hint: str | None = None) -> None:
         """Something that Kamailio has and kamc has not: an error, or a warning where the user allowed it."""

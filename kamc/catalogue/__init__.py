@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from functools import lru_cache
 from importlib import resources
-from typing import Any
+from typing import Any, Final
 
 
 def _load(name: str) -> dict[str, Any]:
@@ -59,26 +59,56 @@ def pvs() -> dict[str, tuple[tuple[str, bool], ...]]:
     return {name: tuple(rows) for name, rows in out.items()}
 
 
-def too_new(compat: str, kind: str, name: str, module: str = "") -> bool:
-    """Whether a version of Kamailio does not have a name yet. ``kind``: modules, functions, params, core_params or transformations."""
-    if compat == "head":
-        return False
-    names = _newer()[compat][kind]
+#: versions that names can be dated by, oldest first; ``head`` is the newest
+VERSIONS: Final = ("5.6", "5.7", "6.0", "6.1", "6.2")
+
+
+def too_new(version: str, kind: str, name: str, module: str = "") -> str | None:
+    """The version that has a name first, where the asked one does not have it yet, else None.
+
+    ``kind``: modules, functions, params, core_params or transformations.
+    """
+    if version == "head":
+        return None
+    names = _versions()["since"][kind]
     if kind in ("functions", "params"):
-        return name in names.get(module, ())
-    if kind == "transformations":
-        return name in names or f"{name.partition('.')[0]}." in names
-    return name in names
+        names = names.get(module, {})
+    first = names.get(name)
+    if first is None and kind == "transformations":
+        first = names.get(f"{name.partition('.')[0]}.")
+    return first if first is not None and VERSIONS.index(first) > VERSIONS.index(version) else None
 
 
-def const_args(compat: str, module: str, function: str) -> bool | tuple[int, ...]:
+def has_module(name: str, version: str = "head") -> bool:
+    """Whether a version of Kamailio has a module of that name."""
+    return name in modules() or name in _versions()["only"].get(version, ())
+
+
+def const_args(version: str, module: str, function: str) -> bool | tuple[int, ...]:
     """With how many arguments a function wants constants only; True for any number."""
     rule = modules().get(module, {}).get("functions", {}).get(function, {}).get("const_args")
-    if compat != "head":
-        rule = _newer()[compat]["const_args"].get(module, {}).get(function, rule)
+    rule = _versions()["const_args"].get(version, {}).get(module, {}).get(function, rule)
     return tuple(int(count) for count in rule) if isinstance(rule, list) else bool(rule)
 
 
 @lru_cache(maxsize=1)
-def _newer() -> dict[str, Any]:
-    return _load("newer.json")
+def _versions() -> dict[str, Any]:
+    return _load("versions.json")
+
+
+@lru_cache(maxsize=1)
+def _outdated() -> dict[str, dict[str, dict[str, str]]]:
+    return _load("removed.json")
+
+
+def removed(kind: str, name: str) -> str | None:
+    """What to write instead of a name of older configurations that today's Kamailio does not have, or None.
+
+    ``kind``: core_params, modules, functions or params (``module.name``).
+    """
+    return _outdated()["removed"].get(kind, {}).get(name)
+
+
+def deprecated(kind: str, name: str) -> str | None:
+    """What to write instead of a name that still works and should not be used any more, or None. Kinds as in :func:`removed`."""
+    return _outdated()["deprecated"].get(kind, {}).get(name)

@@ -89,6 +89,7 @@ _CLASSES: Final = {
     "alpha": "A-Za-z", "digit": "0-9", "alnum": "A-Za-z0-9", "upper": "A-Z", "lower": "a-z", "space": " \\t\\n\\r\\f\\v", "blank": " \\t",
     "punct": "!-/:-@\\[-`{-~", "xdigit": "0-9A-Fa-f", "cntrl": "\\x00-\\x1f\\x7f", "print": " -~", "graph": "!-~",
 }  # fmt: skip
+_UNKNOWN_CLASS: Final = re.compile(r"\[:(?!(?:" + "|".join(_CLASSES) + r"):\])")
 _GNU: Final = {"w": r"\w", "W": r"\W", "s": r"\s", "S": r"\S", "b": r"\b", "B": r"\B", "<": r"\b(?=\w)", ">": r"\b(?<=\w)", "`": r"\A", "'": r"\Z"}
 
 
@@ -170,6 +171,35 @@ def translate(pattern: str, *, newline: bool = False) -> str | None:
             can_repeat = c not in "^$"
         last_quantified, last_risky = quantified, risky
     return None if groups or unbounded > _MAX_UNBOUNDED else "".join(out)
+
+
+def error_offset(pattern: str) -> int | None:
+    """Where a pattern that libc refuses is wrong: an open bracket, a bad interval, a lone backslash. None where no place stands out."""
+    opened: list[int] = []
+    at = 0
+    while at < len(pattern):
+        c = pattern[at]
+        if c == "\\":
+            if at + 1 >= len(pattern):
+                return at
+            at += 1
+        elif c == "[":
+            bracket = _BRACKET.match(pattern, at)
+            if bracket is None or _UNKNOWN_CLASS.search(bracket.group(2)):
+                return at
+            at = bracket.end() - 1
+        elif c == "{":
+            interval = _INTERVAL.match(pattern, at)
+            if interval is None or (interval.group(1) and interval.group(3) and int(interval.group(1)) > int(interval.group(3))):
+                return at
+        elif c == "(":
+            opened.append(at)
+        elif c == ")":
+            if not opened:
+                return at
+            opened.pop()
+        at += 1
+    return opened[-1] if opened else None
 
 
 def _bracket(match: re.Match[str], newline: bool) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Any
 
 from kamc import catalogue
@@ -62,6 +63,16 @@ class TopLevelRules(GrammarBase):
         if not ok:
             wanted = {"bool": "yes or no", "int": "a number", "signed int": "a number", "string": "a quoted string"}.get(allowed[0], allowed[0])
             self.fail("K0110", value.span, f"core parameter '{name}' wants {wanted}")
+
+    def p_param_unknown(self, p: Any) -> None:
+        """param : ID EQUAL param_value"""
+        instead = catalogue.removed("core_params", p[1])
+        if instead is not None:
+            self.fail("K0308", self.at(p, 1), f"core parameter '{p[1]}' was removed from Kamailio", f"instead: {instead}")
+        else:
+            close = difflib.get_close_matches(p[1], catalogue.core_params(), 1)
+            self.fail("K0113", self.at(p, 1), f"unknown core parameter '{p[1]}'", f"did you mean '{close[0]}'?" if close else None)
+        p[0] = n.CoreParam(span=self.whole(p), name=p[1], value=p[3])
 
     def p_param_value(self, p: Any) -> None:
         """param_value : signed
@@ -308,7 +319,7 @@ class TopLevelRules(GrammarBase):
         """block : EVENT_ROUTE LBRACK RBRACK block_body"""
         name = p[2][1] if isinstance(p[2], tuple) else ""
         if not name:
-            self.fail("K0404", self.at(p, 2), "an event route needs a name of the form module:event")
+            self.fail("K0405", self.at(p, 2), "an event route needs a name of the form module:event")
         self._block(p, name, p[4], False)
 
     def _block(self, p: Any, name: str | None, body: n.Block, quoted: bool) -> None:

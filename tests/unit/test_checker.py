@@ -61,7 +61,7 @@ def test_errors_in_blocks(compile_text: Any, body: str, code: str) -> None:
         ('modparam("tm", "fr_timer", "5")', "K0321"),
         ('modparam("rr", "append_fromtag", 0)', "K0322"),
         ("route[A] { exit; }\nroute[A] { exit; }", "K0402"),
-        ("event_route[nocolon] { exit; }", "K0404"),
+        ("event_route[nocolon] { exit; }", "K0405"),
         ('children="four"', "K0110"),
         ("flags A:40", "K0111"),
     ],

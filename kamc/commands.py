@@ -1,0 +1,151 @@
+"""What the subcommands of ``kamc`` do. Each takes the parsed options and returns the exit status."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kamc.diagnostics import Diagnostic, Severity
+from kamc.errors import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    from kamc.compile import Compiled
+
+#: fine; the configuration is wrong or differs; wrong usage; a bug in kamc
+OK, BAD_CONFIG, BAD_USAGE, BUG = 0, 1, 2, 3
+
+
+def parse_defines(items: Sequence[str]) -> dict[str, str | None]:
+    """``-A NAME`` and ``-A NAME=VALUE``. Raises UsageError."""
+    out: dict[str, str | None] = {}
+    for item in items:
+        name, eq, value = item.partition("=")
+        if not name.replace("_", "a").isalnum() or name[:1].isdigit() or not name.isascii():
+            raise UsageError(f"-A {item}: not NAME or NAME=VALUE")
+        out[name] = value if eq else None
+    return out
+
+
+def report(diagnostics: Sequence[Diagnostic], fmt: str = "text") -> None:
+    """Findings for people go to stderr, those for programs to stdout."""
+    from kamc.report import render, summary
+
+    if fmt in ("json", "sarif"):
+        print(render(diagnostics, fmt))
+    elif diagnostics:
+        print(render(diagnostics, fmt, color=sys.stderr.isatty() and fmt == "text"), file=sys.stdout if fmt == "github" else sys.stderr)
+        if fmt == "text":
+            print(f"\n{summary(diagnostics)}", file=sys.stderr)
+
+
+def compiled_from(options: argparse.Namespace, path: str, *, syntax_only: bool = False, target: str | None = None) -> Compiled:
+    """Compile with the options that all commands share."""
+    from kamc.compile import compile_cfg
+
+    substs = [(word, rule) for word in ("subst", "substdef", "substdefs") for rule in getattr(options, word)]
+    return compile_cfg(path, parse_defines(options.defines), loadpath=options.loadpath, allow_missing=options.allow_missing, compat=options.compat,
+                       substs=substs, syntax_only=syntax_only, target=target)  # fmt: skip
+
+
+def build(options: argparse.Namespace) -> int:
+    from kamc.codegen.package import build_files, is_current, write_files
+
+    compiled = compiled_from(options, options.cfg)
+    report(compiled.diagnostics)
+    if compiled.program is None:
+        return BAD_CONFIG
+    files = build_files(compiled.program, parse_defines(options.defines), {"compat": options.compat, "allow_missing": options.allow_missing})
+    target = Path(options.out)
+    if options.check:
+        if is_current(target, files):
+            print(f"{target} is up to date")
+            return OK
+        print(f"{target} is stale: it is not what {options.cfg} builds to", file=sys.stderr)
+        return BAD_CONFIG
+    try:
+        write_files(target, files)
+    except OSError as err:
+        print(f"kamc: cannot write {target}: {err.strerror or err}", file=sys.stderr)
+        return BAD_CONFIG
+    print(f"{options.cfg} -> {target} ({len(compiled.program.params['routes'])} routes)")
+    return OK
+
+
+def check(options: argparse.Namespace) -> int:
+    """Errors are what stops Kamailio; what only kamc lacks is a warning here, since the configuration is not to blame."""
+    from kamc.analysis.suppress import without_ignored
+
+    options.allow_missing = True
+    if options.target == "5.6":
+        options.compat = "5.6"
+    compiled = compiled_from(options, options.cfg, syntax_only=options.syntax, target=options.target)
+    found = without_ignored(compiled.diagnostics)
+    report(found, options.format)
+    failed = any(d.severity is Severity.ERROR or (options.strict and d.severity is Severity.WARNING) for d in found)
+    if not failed and options.format == "text":
+        print(f"{options.cfg}: ok")
+    return BAD_CONFIG if failed else OK
+
+
+def run(options: argparse.Namespace) -> int:
+    from kamc.runtime.proc.supervisor import Options, Supervisor
+
+    path = options.cfg_option or options.cfg or "kamailio.cfg"
+    for listen in options.listen:
+        from kamc.runtime.net.listen import parse_option
+
+        try:
+            parse_option(listen)
+        except ConfigError as err:
+            raise UsageError(str(err)) from None
+    if os.path.isdir(path):
+        from kamc.runtime.program import read_artifact
+
+        files, base = read_artifact(Path(path)), os.path.abspath(path)
+    else:
+        from kamc.codegen.package import build_files
+
+        compiled = compiled_from(options, path)
+        report(compiled.diagnostics)
+        if compiled.program is None:
+            return BAD_CONFIG
+        files = build_files(compiled.program, parse_defines(options.defines), {"compat": options.compat}, readable=False)
+        base = os.path.dirname(os.path.abspath(path))
+    if options.check_only:
+        print("config file ok, exiting...")
+        return OK
+    return Supervisor(files, base, Options(
+        listen=options.listen, aliases=options.aliases, debug=options.debug, debug_level=options.debug_level, work_dir=options.work_dir,
+        run_dir=options.run_dir, pid_file=os.path.abspath(options.pid_file) if options.pid_file else None, user=options.user, group=options.group,
+        no_tcp=options.no_tcp, server_id=options.server_id, argv=["kamc", *options.argv],
+    )).run()  # fmt: skip
+
+
+def modules(options: argparse.Namespace) -> int:
+    from kamc.registry import find_module, shipped
+
+    names = [options.name] if options.name else shipped()
+    rows = []
+    for name in names:
+        found = find_module(name)
+        if found is None:
+            print(f"kamc: no module {name!r}", file=sys.stderr)
+            return BAD_CONFIG
+        d = found.declarations()
+        rows.append({"name": name, "functions": sorted(d.functions), "params": sorted(d.params), "ignored_params": sorted((*found.tuning_params, *found.ignored_params)),
+                     "pvs": sorted(d.pvs), "transformations": sorted(d.transformations), "rpc": sorted(d.rpcs)})  # fmt: skip
+    if options.json:
+        print(json.dumps(rows, indent=1))
+        return OK
+    for row in rows:
+        if options.name:
+            for key, value in row.items():
+                print(f"{key}: {value if isinstance(value, str) else ' '.join(value) or '-'}")
+        else:
+            print(f"{row['name']:12} {len(row['functions']):3} functions {len(row['params']):3} parameters {len(row['pvs']):3} variables")
+    return OK
