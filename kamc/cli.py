@@ -58,6 +58,15 @@ def make_parser() -> argparse.ArgumentParser:
     _compile_options(run)
     run.set_defaults(run=commands.run)
 
+    diff = sub.add_parser("diff", help="show what changes between two configurations or builds",
+                          description="Each side is a configuration, a build folder or git:REVISION:PATH. Status 1 when they differ.")  # fmt: skip
+    diff.add_argument("old", metavar="OLD")
+    diff.add_argument("new", metavar="NEW")
+    diff.add_argument("--format", choices=("text", "json", "html"), default="text")
+    diff.add_argument("-o", dest="output", metavar="FILE", help="write to a file")
+    _compile_options(diff)
+    diff.set_defaults(run=commands.diff)
+
     modules = sub.add_parser("modules", help="list the modules that kamc implements")
     modules.add_argument("name", nargs="?", help="show one module")
     modules.add_argument("--json", action="store_true")

@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,13 +43,16 @@ def report(diagnostics: Sequence[Diagnostic], fmt: str = "text") -> None:
             print(f"\n{summary(diagnostics)}", file=sys.stderr)
 
 
-def compiled_from(options: argparse.Namespace, path: str, *, syntax_only: bool = False, target: str | None = None) -> Compiled:
+def compiled_from(options: argparse.Namespace, path: str, *, syntax_only: bool = False, target: str | None = None,
+                  read: Callable[[str], str] | None = None) -> Compiled:  # fmt: skip
     """Compile with the options that all commands share."""
     from kamc.compile import compile_cfg
+    from kamc.source import load_text
 
     substs = [(word, rule) for word in ("subst", "substdef", "substdefs") for rule in getattr(options, word)]
     return compile_cfg(path, parse_defines(options.defines), loadpath=options.loadpath, allow_missing=options.allow_missing, compat=options.compat,
-                       substs=substs, syntax_only=syntax_only, target=target)  # fmt: skip
+                       substs=substs, syntax_only=syntax_only, target=target,
+                       read=read or load_text)  # fmt: skip
 
 
 def build(options: argparse.Namespace) -> int:
@@ -149,3 +152,32 @@ def modules(options: argparse.Namespace) -> int:
         else:
             print(f"{row['name']:12} {len(row['functions']):3} functions {len(row['params']):3} parameters {len(row['pvs']):3} variables")
     return OK
+
+
+def diff(options: argparse.Namespace) -> int:
+    """0 where both generate the same, 1 where not, also where one does not compile."""
+    from functools import partial
+
+    from kamc.diff import compare, take
+    from kamc.diff.render import render
+
+    options.allow_missing = True
+    sides = []
+    for what in (options.old, options.new):
+        snapshot, compiled = take(what, partial(compiled_from, options))
+        if compiled is not None and snapshot is None:
+            report([d for d in compiled.diagnostics if d.severity is Severity.ERROR])
+        if snapshot is None:
+            print(f"kamc: {what} does not compile, there is nothing to compare", file=sys.stderr)
+            return BAD_CONFIG
+        sides.append(snapshot)
+    difference = compare(*sides)
+    text = render(difference, options.format, color=sys.stdout.isatty() and not options.output)
+    if options.output:
+        try:
+            Path(options.output).write_text(text + "\n", encoding="utf-8")
+        except OSError as err:
+            raise ConfigError(f"cannot write {options.output}: {err.strerror or err}") from None
+    elif text:
+        print(text)
+    return OK if difference.same else BAD_CONFIG

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from kamc.analysis import analyze, check_structure
@@ -12,6 +12,7 @@ from kamc.codegen import GeneratedProgram, generate
 from kamc.diagnostics import Diagnostic, DiagnosticSink
 from kamc.parser import parse_file
 from kamc.registry import Registry
+from kamc.source import load_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +39,12 @@ def compile_cfg(
     substs: Iterable[tuple[str, str]] = (),
     syntax_only: bool = False,
     target: str | None = None,
+    read: Callable[[str], str] = load_text,
 ) -> Compiled:
     """Compile a configuration. Pure apart from reading its files: nothing is started, nothing is written."""
     sink = DiagnosticSink()
     environment = env if env is not None else os.environ
-    cfg = parse_file(path, sink, defines, environment, compat, substs=substs)
+    cfg = parse_file(path, sink, defines, environment, compat, read, substs)
     if cfg is None or syntax_only:
         if cfg is not None:
             check_structure(cfg, sink)

@@ -174,6 +174,11 @@ class Printer:
         return f"{x.keyword}({self.text(x.module)}, {self.text(x.param)}, {self.text(x.value)})"
 
 
+def print_node(node: n.Node) -> str:
+    """One node, say an expression."""
+    return Printer().text(node)
+
+
 def print_cfg(cfg: n.CfgFile) -> str:
     """The whole configuration; defines are expanded and includes inlined, as the parser saw them."""
     printer = Printer()

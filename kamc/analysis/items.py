@@ -132,6 +132,8 @@ def _set_modparam(unit: Unit, item: n.ModParam, module: str, value: int | str) -
         wanted = "a number" if types == (int,) else "a text in quotes"
         unit.sink.error("K0321", item.value.span, f"parameter {param!r} of module {module} wants {wanted}")
         return
+    if decl is None:
+        unit.unused_modparams.append(ModParamSetting(module, param, value, item.value.span))
     if found is None:
         return
     if decl is None and param in found.tuning_params:

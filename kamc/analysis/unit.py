@@ -83,6 +83,8 @@ class Unit:
     calls: dict[int, ResolvedCall] = field(default_factory=dict)
     modules: list[str] = field(default_factory=list)
     modparams: list[ModParamSetting] = field(default_factory=list)
+    #: parameters that have no effect here: of modules that are not implemented, say. ``kamc diff`` looks at them
+    unused_modparams: list[ModParamSetting] = field(default_factory=list)
     params: list[n.CoreParam] = field(default_factory=list)
     custom: list[n.CustomVar] = field(default_factory=list)
     listens: list[n.Listen | n.SocketBlock] = field(default_factory=list)

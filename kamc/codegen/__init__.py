@@ -139,6 +139,7 @@ def _params(unit: Unit, base: str) -> dict[str, Any]:
         "modules": list(unit.modules),
         "loadpath": list(unit.registry.paths),
         "modparams": [(m.module, m.param, m.value, _where(m.span, base)) for m in unit.modparams],
+        "unused_modparams": [(m.module, m.param, m.value, _where(m.span, base)) for m in unit.unused_modparams],
         "custom": [(v.group, v.name, v.instance, v.value.value, v.description) for v in unit.custom],
         "listen": listens,
         "alias": [_literal(s) for item in unit.aliases for s in item.sockets],

@@ -17,6 +17,7 @@ from kamc.codegen.constants import Constants, mangle
 from kamc.declare.module import PvDecl
 from kamc.declare.pvspec import PvSpec, read_pv
 from kamc.errors import KamcBug
+from kamc.printer import print_node
 
 _ARITH = {"-": "sub", "*": "mul", "/": "div", "mod": "mod", "|": "bor", "&": "band", "^": "bxor", "<<": "shl", ">>": "shr"}
 _ORDER = {"<": ast.Lt, ">": ast.Gt, "<=": ast.LtE, ">=": ast.GtE}
@@ -391,7 +392,7 @@ class ExpressionCompiler:
         if resolved is None:
             raise KamcBug(f"unresolved call of {e.name}")
         if resolved.decl is None:
-            return call("ctx.not_implemented", const(e.name))
+            return call("ctx.not_implemented", const(e.name), *(const(print_node(a)) for a in e.args))
         decl = resolved.decl
         return call(f"{mod_name(decl.module)}.{decl.method}", name("ctx"), *self._args(resolved))
 

@@ -134,8 +134,9 @@ class Ctx:
     def loop_limit(self) -> None:
         self.rt.log.error("max_while_loops reached, loop left")
 
-    def not_implemented(self, name: str) -> int:
-        self.rt.log.error("%s() is not implemented by kamc", name)
+    def not_implemented(self, name: str, *args: str) -> int:
+        """A call that kamc cannot make; ``args`` as the configuration has them."""
+        self.rt.log.error("%s(%s) is not implemented by kamc", name, ", ".join(args))
         return -1
 
     # -- state -----------------------------------------------------------------------------------------------------------
