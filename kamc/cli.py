@@ -67,6 +67,22 @@ def make_parser() -> argparse.ArgumentParser:
     _compile_options(diff)
     diff.set_defaults(run=commands.diff)
 
+    fmt = sub.add_parser("fmt", help="lay configurations out, in place")
+    fmt.add_argument("files", nargs="+", metavar="FILE", help="configuration file, or - for a filter")
+    fmt.add_argument("--check", action="store_true", help="write nothing; status 1 when a file would change")
+    fmt.set_defaults(run=commands.fmt)
+
+    graph = sub.add_parser("graph", help="draw which route calls which")
+    graph.add_argument("cfg", help="configuration file")
+    graph.add_argument("--format", choices=("dot", "mermaid", "svg"), default="dot")
+    graph.add_argument("-o", dest="output", metavar="FILE", help="write to a file")
+    _compile_options(graph)
+    graph.set_defaults(run=commands.graph)
+
+    explain = sub.add_parser("explain", help="tell what a code means", description="Without a code: list them all.")
+    explain.add_argument("code", nargs="?", metavar="K0123")
+    explain.set_defaults(run=commands.explain)
+
     modules = sub.add_parser("modules", help="list the modules that kamc implements")
     modules.add_argument("name", nargs="?", help="show one module")
     modules.add_argument("--json", action="store_true")

@@ -181,3 +181,77 @@ def diff(options: argparse.Namespace) -> int:
     elif text:
         print(text)
     return OK if difference.same else BAD_CONFIG
+
+
+def fmt(options: argparse.Namespace) -> int:
+    """Lay files out in place. With ``--check`` nothing is written and 1 says that something would be."""
+    from kamc.formatter import layout
+    from kamc.source import load_text
+
+    status = OK
+    for name in options.files:
+        try:
+            text = sys.stdin.buffer.read().decode("latin-1") if name == "-" else load_text(name)
+        except OSError as err:
+            raise ConfigError(f"cannot read {name}: {err.strerror or err}") from None
+        try:
+            result = layout(text)
+        except ConfigError as err:
+            print(f"kamc: {name}: {err}", file=sys.stderr)
+            status = BAD_CONFIG
+            continue
+        if name == "-" and not options.check:
+            sys.stdout.buffer.write(result.encode("latin-1"))
+        elif result != text:
+            if options.check:
+                print(f"{name} would change", file=sys.stderr)
+                status = BAD_CONFIG
+            else:
+                _replace(Path(name), result)
+                print(f"{name} laid out", file=sys.stderr)
+    return status
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write beside and rename, with the old file's mode: whoever reads sees one or the other."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        fresh.write_bytes(text.encode("latin-1"))
+        fresh.chmod(path.stat().st_mode & 0o7777)
+        fresh.replace(path.resolve())
+    except OSError as err:
+        fresh.unlink(missing_ok=True)
+        raise ConfigError(f"cannot write {path}: {err.strerror or err}") from None
+
+
+def graph(options: argparse.Namespace) -> int:
+    """Draw what could be read, also when the configuration has errors; 1 then."""
+    from kamc.graph import draw, graph_of
+
+    options.allow_missing = True
+    compiled = compiled_from(options, options.cfg)
+    errors = [d for d in compiled.diagnostics if d.severity is Severity.ERROR]
+    report(errors)
+    if compiled.unit is None:
+        return BAD_CONFIG
+    text = draw(graph_of(compiled.unit), options.format)
+    if options.output:
+        try:
+            Path(options.output).write_text(text + "\n", encoding="utf-8")
+        except OSError as err:
+            raise ConfigError(f"cannot write {options.output}: {err.strerror or err}") from None
+    else:
+        print(text)
+    return BAD_CONFIG if errors else OK
+
+
+def explain(options: argparse.Namespace) -> int:
+    from kamc.diagnostics import CODES
+    from kamc.explain import page
+
+    if options.code is None:
+        for code, title in CODES.items():
+            print(f"{code}  {title}")
+        return OK
+    print(page(options.code).rstrip())
+    return OK

@@ -185,9 +185,10 @@ class BlockChecker(CallChecks):
         constant = const_value(target)
         if constant is None:
             self.unit.route_uses.append(("dynamic", "", e.span))
+            self.unit.edges.append(RouteEdge(self.route, "request", None, e.span))
         else:
             self._use_route(str(constant), e.span)
 
     def _use_route(self, name: str, span: Span) -> None:
         self.unit.route_uses.append(("request", name, span))
-        self.unit.edges.append(RouteEdge(self.route, name, span))
+        self.unit.edges.append(RouteEdge(self.route, "request", name, span))

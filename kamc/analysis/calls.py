@@ -14,7 +14,7 @@ from typing import Any
 from kamc import catalogue
 from kamc import nodes as n
 from kamc.analysis.types import check_types, const_value, is_constant
-from kamc.analysis.unit import FunctionUse, ResolvedCall
+from kamc.analysis.unit import FunctionUse, ResolvedCall, RouteEdge
 from kamc.analysis.variables import VariableChecks
 from kamc.declare.module import FunctionDecl
 from kamc.declare.routes import Routes
@@ -127,7 +127,7 @@ class CallChecks(VariableChecks):
             result: tuple[str, Any] = handler(decl, constant, arg)
             return result
         if kind in _ROUTE_KINDS:
-            return self._arg_route(_ROUTE_KINDS[kind], str(constant), arg)
+            return self._arg_route(decl, _ROUTE_KINDS[kind], str(constant), arg)
         return ("const", str(constant))
 
     def _fmt(self, text: str, span: Span) -> tuple[str, Any]:
@@ -184,9 +184,10 @@ class CallChecks(VariableChecks):
             return ("const", None)
         return ("pv", self.spec(text, arg.span))
 
-    def _arg_route(self, kind: str, name: str, arg: n.Expr) -> tuple[str, Any]:
+    def _arg_route(self, decl: FunctionDecl, kind: str, name: str, arg: n.Expr) -> tuple[str, Any]:
         if name and name != "0" and "$" not in name:
             self.unit.route_uses.append((kind, name, arg.span))
+            self.unit.edges.append(RouteEdge(self.route, kind, name, arg.span, decl.name))
         elif "$" in name:
             self.unit.route_uses.append((f"dynamic {kind}", "", arg.span))
         return ("route", name)

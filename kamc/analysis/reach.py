@@ -37,6 +37,8 @@ def _reached_from(unit: Unit) -> dict[int, dict[int, tuple[RouteEdge, ...]]]:
         return out
     edges: dict[int, list[RouteEdge]] = {}
     for edge in unit.edges:
+        if edge.kind != "request" or edge.target is None:
+            continue
         edges.setdefault(id(edge.route), []).append(edge)
     for entry in unit.routes.values():
         if entry.kind == "request" and entry.name is not None:

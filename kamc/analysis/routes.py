@@ -8,7 +8,7 @@ from typing import Final
 
 from kamc import catalogue
 from kamc import nodes as n
-from kamc.analysis.unit import Route, Unit
+from kamc.analysis.unit import Route, Unit, route_label
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_:-]+")
 
@@ -24,12 +24,11 @@ def check_routes(unit: Unit) -> None:
         names = [r.name for r in unit.routes.values() if r.kind == kind and r.name]
         close = difflib.get_close_matches(name, names, 1)
         hint = f"did you mean {close[0]}?" if close else None
-        word = {"request": "route", "reply": "onreply_route", "event": "event_route"}.get(kind, f"{kind}_route")
         if kind == "request":
             unit.sink.error("K0401", span, f"route[{name}] is not defined", hint=hint)
         else:
             # Kamailio starts with these and fails when the route should run
-            unit.sink.warning("K0401", span, f"{word}[{name}] is not defined", hint=hint)
+            unit.sink.warning("K0401", span, f"{route_label(kind, name)} is not defined", hint=hint)
     if unit.is_whole:
         _never_called(unit, used)
     for route in unit.routes.values():

@@ -18,6 +18,13 @@ from kamc.source import Span
 _KINDS = {"modules": "module", "functions": "function", "params": "parameter", "core_params": "core parameter", "transformations": "transformation"}
 
 
+def route_label(kind: str, name: str | None) -> str:
+    """A block as it is called in a configuration."""
+    word = {"request": "route" if name else "request_route", "reply": "onreply_route" if name else "reply_route"}
+    base = word.get(kind, f"{kind}_route")
+    return f"{base}[{name}]" if name else base
+
+
 @dataclass(slots=True)
 class Route:
     """All blocks of one kind and name; unnamed ones are joined in order."""
@@ -28,9 +35,7 @@ class Route:
 
     @property
     def label(self) -> str:
-        word = {"request": "route" if self.name else "request_route", "reply": "onreply_route" if self.name else "reply_route"}
-        base = word.get(self.kind, f"{self.kind}_route")
-        return f"{base}[{self.name}]" if self.name else base
+        return route_label(self.kind, self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +58,13 @@ class FunctionUse:
 
 @dataclass(frozen=True, slots=True)
 class RouteEdge:
-    """``route(NAME)`` in a block."""
+    """A block that is named in a block: ``route(NAME)``, or ``t_on_failure("NAME")`` and kin (``via``). ``target`` None is a computed name."""
 
     route: Route
-    target: str
+    kind: str
+    target: str | None
     span: Span
+    via: str = "route"
 
 
 @dataclass(frozen=True, slots=True)

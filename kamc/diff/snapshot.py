@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from kamc.analysis.unit import route_label
 from kamc.codegen import GeneratedProgram
 from kamc.codegen.render import render_constants, render_module, render_params
 from kamc.compile import Compiled
@@ -120,7 +121,7 @@ def _snapshot(name: str, texts: Mapping[str, str], lines: Mapping[str, Mapping[i
         for node in ast.parse(params).body
         if isinstance(node, ast.Assign) and isinstance(target := node.targets[0], ast.Name) and target.id in _PARAMS
     }
-    labels = {function: _label(kind, route) for kind, route, function, _ in given["ROUTES"]}
+    labels = {function: route_label(kind, route) for kind, route, function, _ in given["ROUTES"]}
     functions: dict[str, tuple[CodeLine, ...]] = {}
     for stem, text in texts.items():
         rows = text.split("\n")
@@ -130,14 +131,9 @@ def _snapshot(name: str, texts: Mapping[str, str], lines: Mapping[str, Mapping[i
                 functions[labels.get(node.name, node.name)] = tuple(code)
     if not any("$def" in value for value in values.values()):
         given["DEFINES"] = []
-    return Snapshot(name, functions, given, {_label(kind, route): place for kind, route, _, place in given["ROUTES"]})
+    return Snapshot(name, functions, given, {route_label(kind, route): place for kind, route, _, place in given["ROUTES"]})
 
 
 def _written_out(line: str, values: Mapping[str, str]) -> str:
     """Names of constants depend on their neighbours; their values do not."""
     return _NAME.sub(lambda m: values.get(m.group(), m.group()), line)
-
-
-def _label(kind: str, name: str | None) -> str:
-    word = {"request": "route" if name else "request_route", "reply": "onreply_route"}.get(kind, f"{kind}_route")
-    return f"{word}[{name}]" if name else word
