@@ -31,7 +31,6 @@ CODES: Final[dict[str, str]] = {
     "K0205": "conditionals do not balance",
     "K0206": "environment variable not set",
     "K0207": "unknown define",
-    "K0208": "bad preprocessor expression",
     "K0209": "define without a use",
     "K0210": "misspelt directive",
     "K0301": "function not allowed in this route",

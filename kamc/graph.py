@@ -143,7 +143,7 @@ def _svg(graph: Graph) -> str:
         for row, label in enumerate(column):
             place[label] = (left, top + row * _ROW, width)
         left += width + _GAP
-    width, height = max(left - _GAP + _MARGIN, 100), tallest * _ROW + 2 * _MARGIN
+    width, height = max(left - _GAP + _MARGIN + 50, 100), tallest * _ROW + 2 * _MARGIN
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}">', _STYLE]
     out += [_curve(arrow, place) for arrow in graph.arrows]
     for label, (x, y, w) in place.items():

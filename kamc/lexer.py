@@ -70,11 +70,11 @@ class CfgRules:
         self.owner.mode = {"KAMAILIO": "KAMAILIO", "OPENSER": "KAMAILIO", "SER": "SER"}.get(t.value[t.value.index("!") + 1 :], "MAXCOMPAT")
 
     def t_else_endif(self, t: Any) -> Any:
-        span = self.owner.here(t)
+        span = self.owner.here(t, len(t.value.rstrip()))
         if "else" in t.value:
             self.owner.pp.flip(span)
         else:
-            self.owner.pp.close_conditional()
+            self.owner.pp.close_conditional(span)
         return self.owner.restart(t, self.owner.skip_inactive)
 
     t_else_endif.__doc__ = r"(?:\#!|!!)(?:else|endif)[ \t\b\r]*\n"
@@ -258,6 +258,7 @@ class CfgLexer:
         if len(frame.expansions) > 200:
             self.sink.error("K0204", place, f"define {name} expands to itself")
             self.failed = True
+            self.stop()
             return
         lexer = frame.lexer
         rest = lexer.lexdata[lexer.lexpos :]
@@ -397,7 +398,7 @@ class CfgLexer:
                 if self._own_else():
                     self.pp.flip(span)
             else:
-                self.pp.close_conditional()
+                self.pp.close_conditional(span)
 
     def _own_else(self) -> bool:
         """Whether an ``#!else`` seen while skipping belongs to a conditional that may become active."""

@@ -57,7 +57,9 @@ class TokenStream:
 
     def __init__(self, lexer: CfgLexer) -> None:
         self.lexer = lexer
-        self.held: Any = None
+        #: tokens to read again, the next one last
+        self.held: list[Any] = []
+        self.before: Any = None
         self.previous: Any = None
         self.current: Any = None
         #: PLY asks the lexer for these when a production is empty
@@ -65,11 +67,11 @@ class TokenStream:
         self.lexpos = 0
 
     def token(self) -> Any:
-        if self.held is not None:
-            tok, self.held = self.held, None
+        if self.held:
+            tok = self.held.pop()
         else:
             tok = self.lexer.token()
-        self.previous, self.current = self.current, tok
+        self.before, self.previous, self.current = self.previous, self.current, tok
         if tok is not None:
             self.lexpos = tok.lexpos
         return tok
@@ -84,10 +86,10 @@ class TokenStream:
             elif tok.type == "RBRACE":
                 depth = max(0, depth - 1)
             elif tok.type in _SYNC and depth == 0 and not (first and not inside):
-                self.held = tok
+                self.held.append(tok)
                 return True
             first = False
-            tok = self.lexer.token()
+            tok = self.held.pop() if self.held else self.lexer.token()
         return False
 
 
@@ -137,6 +139,15 @@ class CfgGrammar(ExpressionRules, StatementRules, TopLevelRules):
             raise KamcBug("a grammar without a stream")
         self.failed = True
         inside = any(getattr(s, "type", "") == "LBRACE" for s in self.parser.symstack)
+        if inside and tok is not None and tok.type == "LBRACK" and stream.previous is not None and stream.previous.type == "ROUTE":
+            # route[NAME] begins a block: what is wrong is before it
+            stream.held.append(tok)
+            tok, stream.current, stream.previous = stream.previous, stream.previous, stream.before
+            self.syntax_errors += 1
+            self._report(tok, stream, [], inside=True, top=True)
+            if not stream.sync(tok, inside=True):
+                stream.lexer.stop()
+            raise _Resync
         expected = expected_tokens(self.parser)
         repeated = tok is not None and tok.lexpos == self.repaired_at
         if not repeated:
@@ -154,7 +165,7 @@ class CfgGrammar(ExpressionRules, StatementRules, TopLevelRules):
         if missing is None or self.repairs >= MAX_REPAIRS:
             return None
         self.repairs += 1
-        stream.held = tok
+        stream.held.append(tok)
         self.parser.errok()
         return missing
 
@@ -175,28 +186,45 @@ class CfgGrammar(ExpressionRules, StatementRules, TopLevelRules):
         made.lexpos, made.lineno = tok.lexpos, tok.lineno
         return made
 
-    def _report(self, tok: Any, stream: TokenStream, expected: list[str], *, inside: bool) -> None:
+    def _report(self, tok: Any, stream: TokenStream, expected: list[str], *, inside: bool, top: bool = False) -> None:
         if stream.lexer.failed and tok is None:
             return  # the scanner said it already
         previous = self.spans[stream.previous.lexpos] if stream.previous is not None else None
         opened = next((s for s in reversed(self.parser.symstack) if getattr(s, "type", "") == "LBRACE"), None)
         still_open = (f"the block that is still open begins at {self.spans[opened.lexpos].where()}",) if opened is not None else ()
+        if tok is None and stream.lexer.pp.skipping:
+            return  # the text is not over, it is switched off: check_balance() says so
         if tok is None:
             span = stream.lexer.end_span()
-            text = "syntax error: the configuration ends too early" if self.items or self.statements else "syntax error: nothing in the configuration"
-            self.sink.error("K0101" if self.items else "K0103", previous or span, text, notes=(*still_open, f"the end is {span.where()}"))
+            end = f"the end is {span.where()}"
+            if self.items or self.statements or previous is not None:
+                self.sink.error("K0101", previous or span, "syntax error: the configuration ends too early", notes=(*still_open, end))
+            else:
+                first = Span(span.file, 0, len(span.file.line(1)))
+                self.sink.error("K0103", first, "syntax error: nothing in the configuration", notes=(end,))
             return
         span = self.spans[tok.lexpos]
         value = tok.value if isinstance(tok.value, str) else tok.value[1]
         name = describe_token(tok.type, value)
-        if inside and tok.type in _NEVER_INSIDE:
+        if inside and (top or tok.type in _NEVER_INSIDE):
             self.sink.error("K0101", span, f"syntax error at {name}: a '}}' is missing before it", notes=still_open)
             return
-        if "SEMICOLON" in expected and previous is not None and tok.type in _STATEMENT_STARTS:
+        missing = None
+        if "SEMICOLON" in expected and tok.type in _STATEMENT_STARTS:
+            missing = ";"
+        elif "RPAREN" in expected and tok.type in ("SEMICOLON", "LBRACE", "RBRACE"):
+            missing = ")"
+        if missing and previous is not None:
             at = Span(previous.file, max(previous.end - 1, previous.start), previous.end, previous.trail)
-            self.sink.error("K0101", at, "syntax error: missing ';'", label="';' expected after this", notes=(f"noticed at {name}, {span.where()}",))
+            self.sink.error("K0101", at, f"syntax error: missing '{missing}'", label=f"'{missing}' expected after this", notes=(f"noticed at {name}, {span.where()}",))
+            return
+        if tok.type == "ID" and not {"ID", "DOT"} & set(expected) and {"STRING", "NUMBER"} & set(expected):
+            self.sink.error("K0207", span, f"syntax error at identifier '{value}': a value is expected, and no define of that name is known",
+                            hint=f"#!define {value} VALUE, or -A {value}=VALUE")  # fmt: skip
             return
         hint = "expected " + _one_of(expected) if expected and len(expected) <= 6 else None
+        if tok.type == "EQUAL" and "EQUAL_T" in expected:
+            hint = "'==' compares"
         self.sink.error("K0101", span, f"syntax error at {name}", label="not expected here", hint=hint)
 
 

@@ -95,6 +95,8 @@ class Preprocessor:
     substitutions: list[Substitution] = field(default_factory=list)
     conditionals: list[Conditional] = field(default_factory=list)
     balance: int = 0
+    #: every #!endif that closed nothing
+    extra_ends: list[Span] = field(default_factory=list)
     files: list[SourceFile] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -220,10 +222,12 @@ class Preprocessor:
             return
         self.conditionals[-1].active = not self.conditionals[-1].active
 
-    def close_conditional(self) -> None:
+    def close_conditional(self, span: Span) -> None:
         self.balance -= 1
         if self.conditionals:
             self.conditionals.pop()
+        else:
+            self.extra_ends.append(span)
 
     def check_balance(self, at: Span) -> None:
         if self.balance > 0:
@@ -231,7 +235,8 @@ class Preprocessor:
             self.sink.error("K0205", opened, f"{self.balance} conditional(s) without #!endif", label="opened here",
                             hint="#!endif must stand alone on its line, and the line must have an end")
         elif self.balance < 0:
-            self.sink.error("K0205", at, f"{-self.balance} #!endif too many")
+            for span in self.extra_ends[: -self.balance]:
+                self.sink.error("K0205", span, "#!endif without #!ifdef", label="nothing is open here")
 
     # -- includes --------------------------------------------------------------------------------------------------------
 

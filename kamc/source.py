@@ -6,8 +6,13 @@ computed on demand (1-based, a tab is one column, as Kamailio counts).
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from dataclasses import dataclass, field
+from typing import Final
+
+#: escapes of double-quoted texts: a character, hexadecimal, octal, a line end that does not count
+ESCAPE: Final = re.compile(r"\\(?:([nrat\"\\])|x([0-9A-Fa-f]{1,2})|([0-7]{2,3})|(\r?\n))")
 
 
 class SourceFile:
@@ -96,14 +101,35 @@ class Span:
     def part(self, value: str, start: int, end: int) -> Span:
         """The place of ``value[start:end]``, where this span is the quoted text ``value`` or the value itself; else the whole span."""
         text = self.text
-        lead = 0 if text == value else 1
-        if text[lead : len(text) - lead] != value:
+        if text == value:
+            return Span(self.file, self.start + start, self.start + end, self.trail)
+        raw = text[1:-1]
+        if raw == value:
+            return Span(self.file, self.start + 1 + start, self.start + 1 + end, self.trail)
+        places = _raw_places(raw, value) if text[:1] == '"' else None
+        if places is None:
             return self
-        return Span(self.file, self.start + lead + start, self.start + lead + end, self.trail)
+        return Span(self.file, self.start + 1 + places[start], self.start + 1 + places[end], self.trail)
 
     def where(self) -> str:
         line, column = self.file.position(self.start)
         return f"{self.file.name}:{line}:{column}"
+
+
+def _raw_places(raw: str, value: str) -> list[int] | None:
+    """Where each character of a double-quoted text's value, and its end, stands in what is between the quotes."""
+    places: list[int] = []
+    at = 0
+    while at < len(raw):
+        escape = ESCAPE.match(raw, at)
+        if escape is None:
+            places.append(at)
+            at += 1
+            continue
+        if escape.group(4) is None:
+            places.append(at)
+        at = escape.end()
+    return [*places, len(raw)] if len(places) == len(value) else None
 
 
 NOWHERE = Span(SourceFile("<none>", ""), 0, 0)

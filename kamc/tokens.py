@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Final
 
 from kamc import catalogue
+from kamc.source import ESCAPE
 
 # -- words -------------------------------------------------------------------------------------------------------------------
 
@@ -95,7 +96,6 @@ OPERATORS: Final[dict[str, str]] = {
     "/": "SLASH", "~": "BIN_NOT", "^": "BIN_XOR", ",": "COMMA", ";": "SEMICOLON", ":": "COLON", "(": "LPAREN", ")": "RPAREN", "{": "LBRACE",
     "}": "RBRACE", "[": "LBRACK", "]": "RBRACK", ".": "DOT",
 }  # fmt: skip
-_ESCAPE: Final = re.compile(r"\\(?:([nrat\"\\])|x([0-9A-Fa-f]{1,2})|([0-7]{2,3})|(\r?\n))")
 _SIMPLE: Final = {"n": "\n", "r": "\r", "a": "\a", "t": "\t", '"': '"', "\\": "\\"}
 
 
@@ -110,7 +110,7 @@ def unescape(text: str) -> str:
             return ""
         return chr(int(hexa, 16) if hexa is not None else int(octal, 8) & 255)
 
-    return _ESCAPE.sub(one, text).split("\0", 1)[0] if "\\" in text else text
+    return ESCAPE.sub(one, text).split("\0", 1)[0] if "\\" in text else text
 
 
 def describe_token(kind: str, text: str) -> str:

@@ -21,7 +21,9 @@ from kamc.declare.routes import Routes
 from kamc.preprocess import split_subst
 from kamc.source import Span
 
-_ROUTE_KINDS = {"FailureRoute": "failure", "BranchRoute": "branch", "ReplyRoute": "reply", "EventRoute": "event"}
+#: argument kind → kind of the block, and what its name begins with there
+_ROUTE_KINDS = {"FailureRoute": ("failure", ""), "BranchRoute": ("branch", ""), "ReplyRoute": ("reply", ""),
+                "BranchFailureRoute": ("event", "tm:branch-failure:")}  # fmt: skip
 _ONSEND_CORE = frozenset({"setflag", "resetflag", "isflagset", "log", "set_forward_no_connect", "set_reply_no_connect", "set_forward_close", "set_reply_close"})
 
 
@@ -61,6 +63,8 @@ class CallChecks(VariableChecks):
                     self.sink.error("K0306", inner.span, "a function cannot be called inside the arguments of another")
                     return
         decls = self.registry.functions(e.name)
+        if decls or any(module in self.registry.loaded for module in catalogue.functions().get(e.name, ())):
+            self.unit.outdated("functions", e.name, self.name_of(e), f"{e.name}()")
         fitting = [d for d in decls if d.accepts(len(e.args))]
         if not fitting:
             self.unknown_call(e, decls)
@@ -72,7 +76,6 @@ class CallChecks(VariableChecks):
             return
         decl = allowed[0]
         self.unit.uses.append(FunctionUse(self.route, e.name, fitting_mask(fitting), self.name_of(e)))
-        self.unit.outdated("functions", e.name, self.name_of(e), f"{e.name}()")
         self.unit.dated("functions", e.name, e.span, decl.module)
         self.const_rule(e, decl)
         args = tuple(self.argument(decl, kind, arg) for kind, arg in zip(decl.args, e.args, strict=False))
@@ -127,7 +130,7 @@ class CallChecks(VariableChecks):
             result: tuple[str, Any] = handler(decl, constant, arg)
             return result
         if kind in _ROUTE_KINDS:
-            return self._arg_route(decl, _ROUTE_KINDS[kind], str(constant), arg)
+            return self._arg_route(decl, *_ROUTE_KINDS[kind], str(constant), arg)
         return ("const", str(constant))
 
     def _fmt(self, text: str, span: Span) -> tuple[str, Any]:
@@ -184,10 +187,10 @@ class CallChecks(VariableChecks):
             return ("const", None)
         return ("pv", self.spec(text, arg.span))
 
-    def _arg_route(self, decl: FunctionDecl, kind: str, name: str, arg: n.Expr) -> tuple[str, Any]:
+    def _arg_route(self, decl: FunctionDecl, kind: str, prefix: str, name: str, arg: n.Expr) -> tuple[str, Any]:
         if name and name != "0" and "$" not in name:
-            self.unit.route_uses.append((kind, name, arg.span))
-            self.unit.edges.append(RouteEdge(self.route, kind, name, arg.span, decl.name))
+            self.unit.route_uses.append((kind, prefix + name, arg.span))
+            self.unit.edges.append(RouteEdge(self.route, kind, prefix + name, arg.span, decl.name))
         elif "$" in name:
             self.unit.route_uses.append((f"dynamic {kind}", "", arg.span))
         return ("route", name)

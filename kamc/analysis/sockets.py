@@ -23,7 +23,10 @@ def check_listen(unit: Unit, item: n.Listen) -> None:
                 place = socket.span.part(socket.span.text, at, at + len(address)) if at >= 0 else socket.span
                 unit.sink.error("K0701", place, problem)
         if socket.port > 65535:
-            unit.sink.error("K0701", socket.span, f"{socket.port} is no port: 1 to 65535 are")
+            at = socket.span.text.rfind(str(socket.port))
+            place = socket.span.part(socket.span.text, at, at + len(str(socket.port))) if at >= 0 else socket.span
+            # Kamailio keeps the lowest 16 bits and starts
+            unit.sink.warning("K0701", place, f"{socket.port} is no port: Kamailio opens {socket.port & 0xFFFF} instead", hint="1 to 65535 are ports")
 
 
 def address_problem(address: str) -> str | None:

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     FailureRoute = str
     BranchRoute = str
     ReplyRoute = str
-    EventRoute = str
+    BranchFailureRoute = str
     #: raw argument of a transformation that is prepared once, with the runtime
     RawText = str
     #: an integer or text module parameter
     IntStr = Any
 else:
-    for _name in ("Lit", "Lazy", "Regex", "Subst", "PvArg", "Value", "Flag", "FailureRoute", "BranchRoute", "ReplyRoute", "EventRoute", "RawText", "IntStr"):
+    for _name in ("Lit", "Lazy", "Regex", "Subst", "PvArg", "Value", "Flag", "FailureRoute", "BranchRoute", "ReplyRoute", "BranchFailureRoute", "RawText", "IntStr"):
         globals()[_name] = type(_name, (), {"__doc__": f"Argument kind {_name}."})

@@ -22,7 +22,7 @@ the annotations, by name:
 ``PvArg``  the name of a variable; the function gets something with ``get`` and ``set``
 ``Value``  any expression, unconverted
 ``Flag``   a flag number or a declared name
-``FailureRoute BranchRoute ReplyRoute EventRoute``  the name of a block
+``FailureRoute BranchRoute ReplyRoute BranchFailureRoute``  the name of a block
 =========  =========================================================================
 """
 
@@ -37,7 +37,7 @@ from kamc.declare.routes import Routes
 F = TypeVar("F", bound=Callable[..., Any])
 
 ARG_KINDS = frozenset(
-    {"int", "str", "Lit", "Lazy", "Regex", "Subst", "PvArg", "Value", "Flag", "FailureRoute", "BranchRoute", "ReplyRoute", "EventRoute"}
+    {"int", "str", "Lit", "Lazy", "Regex", "Subst", "PvArg", "Value", "Flag", "FailureRoute", "BranchRoute", "ReplyRoute", "BranchFailureRoute"}
 )
 
 

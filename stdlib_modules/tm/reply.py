@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kamc.declare import ANY, Routes, function
-from kamc.declare.argtypes import BranchRoute, EventRoute, FailureRoute, Lit, Regex, ReplyRoute
+from kamc.declare.argtypes import BranchFailureRoute, BranchRoute, FailureRoute, Lit, Regex, ReplyRoute
 from kamc.runtime.context import Ctx
 from kamc.runtime.tm.transaction import ClientBranch, Transaction
 
@@ -75,7 +75,7 @@ class ReplyFunctions:
         return self._hook(ctx, "failure", failure_route)
 
     @function(_RFTB)
-    def t_on_branch_failure(self, ctx: Ctx, branch_failure_route: EventRoute) -> int:
+    def t_on_branch_failure(self, ctx: Ctx, branch_failure_route: BranchFailureRoute) -> int:
         return self._hook(ctx, "branch_failure", branch_failure_route)
 
     @function(_RFTB)
