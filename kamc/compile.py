@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from kamc.analysis import analyze, check_structure
+from kamc.analysis.depth import check_depth, deep_recursion
 from kamc.analysis.unit import Unit
 from kamc.codegen import GeneratedProgram, generate
 from kamc.diagnostics import Diagnostic, DiagnosticSink
@@ -45,11 +46,12 @@ def compile_cfg(
     sink = DiagnosticSink()
     environment = env if env is not None else os.environ
     cfg = parse_file(path, sink, defines, environment, compat, read, substs)
-    if cfg is None or syntax_only:
-        if cfg is not None:
-            check_structure(cfg, sink)
+    if cfg is None or not check_depth(cfg, sink):
         return Compiled(None, tuple(sink.items))
-    unit = analyze(cfg, Registry(loadpath), sink, allow_missing=allow_missing, env=environment, compat=compat, target=target)
-    if sink.has_errors:
-        return Compiled(None, tuple(sink.items), unit)
-    return Compiled(generate(unit, path), tuple(sink.items), unit)
+    with deep_recursion():
+        if syntax_only:
+            check_structure(cfg, sink)
+            return Compiled(None, tuple(sink.items))
+        unit = analyze(cfg, Registry(loadpath), sink, allow_missing=allow_missing, env=environment, compat=compat, target=target)
+        program = generate(unit, path) if not sink.has_errors else None
+    return Compiled(program, tuple(sink.items), unit)

@@ -24,6 +24,7 @@ CODES: Final[dict[str, str]] = {
     "K0111": "bad flag declaration or use",
     "K0112": "statement in the wrong place",
     "K0113": "unknown core parameter",
+    "K0114": "nested too deeply",
     "K0201": "file cannot be read",
     "K0202": "includes nested too deeply",
     "K0203": "define given twice",

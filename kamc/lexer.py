@@ -30,6 +30,15 @@ _EVENT: Final = re.compile(r"[a-zA-Z][0-9a-zA-Z-]*(?::[a-zA-Z][0-9a-zA-Z_-]*)+")
 _EVENT_HEAD: Final = re.compile(r"[^\]\n]*")
 
 
+#: characters that are given to the lexer at a time; tokens that go on after a line end ask for more
+CHUNK: Final = 1 << 16
+#: characters that the values of defines may add to a configuration, and how much more for each character of it; what an expansion costs
+#: beside its value counts as well
+MAX_EXPANSION: Final = 1 << 20
+EXPANSION_RATIO: Final = 8
+EXPANSION_COST: Final = 16
+
+
 @dataclass(slots=True)
 class Frame:
     """One file being read: the lexer on it, and the defines whose values are still unread."""
@@ -39,9 +48,28 @@ class Frame:
     trail: tuple[Trail, ...]
     #: (unread length at which the value is used up, name, place of use)
     expansions: list[tuple[int, str, Span]] = field(default_factory=list)
+    #: how much of the text the lexer has: splicing a value in moves only that
+    loaded: int = 0
 
     def unread(self, at: int) -> int:
-        return len(self.lexer.lexdata) - at
+        return len(self.lexer.lexdata) - at + len(self.file.text) - self.loaded
+
+    def more(self, *, fresh: bool = False) -> bool:
+        """Give the lexer some more whole lines; ``fresh`` drops what it had, which is used up. False at the end of the text."""
+        text = self.file.text
+        if self.loaded >= len(text):
+            return False
+        end = text.find("\n", self.loaded + CHUNK)
+        end = len(text) if end < 0 else end + 1
+        piece = text[self.loaded : end]
+        self.loaded = end
+        if fresh:
+            self.lexer.input(piece)
+            self.lexer.lexpos = 0
+        else:
+            self.lexer.lexdata += piece
+            self.lexer.lexlen = len(self.lexer.lexdata)
+        return True
 
     def span(self, start: int, end: int) -> Span:
         """The span of lexer offsets; inside a value it is the place where the define was used."""
@@ -92,7 +120,7 @@ class CfgRules:
 
     def t_block_comment(self, t: Any) -> Any:
         r"/\*"
-        self.owner.block_comment(t)
+        return self.owner.block_comment(t)
 
     def t_newline(self, t: Any) -> Any:
         r"\\?\n+"
@@ -176,6 +204,7 @@ class CfgLexer:
         self.entry = entry
         self.failed = False
         self._keywords = keywords()
+        self._expanded = 0
         self._pending: Callable[[], None] | None = None
         self._event_bracket = False
         self._last = ""
@@ -190,7 +219,8 @@ class CfgLexer:
             frame = self.frames[-1]
             tok = frame.lexer.token()
             if tok is None:
-                self.frames.pop()
+                if not frame.more(fresh=True):
+                    self.frames.pop()
                 continue
             if tok.type == "RESTART":
                 pending, self._pending = self._pending, None
@@ -221,10 +251,12 @@ class CfgLexer:
     def _push(self, file: SourceFile, trail: tuple[Trail, ...]) -> None:
         lexer = _master().clone(CfgRules(self))
         lexer.begin("INITIAL")  # PLY's clone() leaves the old rules in place until a state begins
-        lexer.input(file.text)
+        frame = Frame(file, lexer, trail)
+        lexer.input("")
+        frame.more(fresh=True)
         lexer.lexpos = 3 if file.text.startswith("\xef\xbb\xbf") else 0
         self.pp.files.append(file)
-        self.frames.append(Frame(file, lexer, trail))
+        self.frames.append(frame)
 
     # -- called by the rules ---------------------------------------------------------------------------------------------
 
@@ -261,9 +293,15 @@ class CfgLexer:
             self.stop()
             return
         lexer = frame.lexer
+        self._expanded += len(value) + EXPANSION_COST
+        if self._expanded > MAX_EXPANSION + EXPANSION_RATIO * len(self.entry.text):
+            self.sink.error("K0204", place, "the defines expand to more than a configuration can hold")
+            self.failed = True
+            self.stop()
+            return
         rest = lexer.lexdata[lexer.lexpos :]
         if value:
-            frame.expansions.append((len(rest), name, place if not frame.expansions else frame.expansions[0][2]))
+            frame.expansions.append((frame.unread(lexer.lexpos), name, place if not frame.expansions else frame.expansions[0][2]))
         lexer.input(value + rest)
         lexer.lexpos = 0
 
@@ -272,19 +310,24 @@ class CfgLexer:
         data: str = lexer.lexdata
         start = lexer.lexpos
         if t.value == "'":
-            end = data.find("'", start)
-            if end < 0:
-                return self._unclosed(t)
+            while (end := data.find("'", start)) < 0:
+                if not self.frames[-1].more():
+                    return self._unclosed(t)
+                data = lexer.lexdata
             raw = data[start:end]
         else:
             pieces = []
             while True:
-                end = closing_quote(data, start)
-                if end < 0:
-                    return self._unclosed(t)
+                while (end := closing_quote(data, start)) < 0:
+                    if not self.frames[-1].more():
+                        return self._unclosed(t)
+                    data = lexer.lexdata
                 pieces.append(unescape(data[start:end]))
                 # neighbours are joined, also across lines
                 follow = _NEXT_QUOTE.match(data, end + 1)
+                while follow is None and _BLANK_TAIL.match(data, end + 1) and self.frames[-1].more():
+                    data = lexer.lexdata
+                    follow = _NEXT_QUOTE.match(data, end + 1)
                 if follow is None:
                     break
                 start = follow.end()
@@ -357,6 +400,8 @@ class CfgLexer:
         lexer = t.lexer
         data: str = lexer.lexdata
         begin = lexer.lexpos
+        while data.endswith(("\\\n", "\\\r\n")) and line_end(data, begin) == len(data) and self.frames[-1].more():
+            data = lexer.lexdata
         end = line_end(data, begin)
         if self.pp.compat == "5.6" and word in ("undefine", "undef", "tryundefine", "tryundef", "defexp", "defexps", "ifexp"):
             lexer.lexpos = data.find("\n", begin) if "\n" in data[begin:] else len(data)
@@ -388,7 +433,9 @@ class CfgLexer:
             match = SKIPPED.search(lexer.lexdata, lexer.lexpos)
             if match is None:
                 lexer.lexpos = len(lexer.lexdata)
-                return
+                if not frame.more(fresh=True):
+                    return
+                continue
             lexer.lexpos = match.end()
             span = frame.span(match.start(), match.end())
             if match.group(1):
@@ -424,11 +471,13 @@ class CfgLexer:
         path, text = found
         self._push(SourceFile(path, text), (*frame.trail, Trail("include", path, span)))
 
-    def block_comment(self, t: Any) -> None:
+    def block_comment(self, t: Any) -> Any:
         lexer = t.lexer
         depth, at = 1, lexer.lexpos
         while depth:
             match = _COMMENT_EDGE.search(lexer.lexdata, at)
+            if match is None and self.frames[-1].more():
+                continue
             if match is None:
                 self.sink.warning("K0101", self.here(t), "comment without an end", label="opened here")
                 at = len(lexer.lexdata)
@@ -436,9 +485,11 @@ class CfgLexer:
             depth += 1 if match.group() == "/*" else -1
             at = match.end()
         lexer.lexpos = at
+        return self.restart(t, lambda: None)
 
 
 _COMMENT_EDGE: Final = re.compile(r"/\*|\*/")
+_BLANK_TAIL: Final = re.compile(r"[ \t\b\r\n]*\Z")
 _NEXT_QUOTE: Final = re.compile(r'[ \t\b\r\n]*"')
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RESULT: Final = re.compile(r"\?|retcode|rc")

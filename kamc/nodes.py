@@ -361,7 +361,9 @@ def iter_child_nodes(node: Node) -> Iterator[Node]:
 
 
 def walk(node: Node) -> Iterator[Node]:
-    """The node and everything below it, parents first."""
-    yield node
-    for child in iter_child_nodes(node):
-        yield from walk(child)
+    """The node and everything below it, parents first and in the order of the text. Depth costs nothing."""
+    todo = [node]
+    while todo:
+        item = todo.pop()
+        yield item
+        todo.extend(reversed(tuple(iter_child_nodes(item))))

@@ -236,7 +236,8 @@ class Preprocessor:
                             hint="#!endif must stand alone on its line, and the line must have an end")
         elif self.balance < 0:
             for span in self.extra_ends[: -self.balance]:
-                self.sink.error("K0205", span, "#!endif without #!ifdef", label="nothing is open here")
+                self.sink.error("K0205", span, "#!endif without #!ifdef", label="nothing is open here",
+                                notes=(f"Kamailio names the end, {at.where()}",))  # fmt: skip
 
     # -- includes --------------------------------------------------------------------------------------------------------
 

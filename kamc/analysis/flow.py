@@ -9,36 +9,43 @@ from kamc.source import Span
 
 
 def check_flow(unit: Unit) -> None:
+    ends = _Ends()
     for route in unit.routes.values():
         for block in route.blocks:
-            _unreachable(unit, block.body.body)
+            _unreachable(unit, block.body.body, ends)
             for node in n.walk(block):
                 match node:
                     case n.Block() if node is not block.body:
-                        _unreachable(unit, node.body)
+                        _unreachable(unit, node.body, ends)
                     case n.Case():
-                        _unreachable(unit, node.body)
+                        _unreachable(unit, node.body, ends)
                     case n.If() | n.While():
                         _assignments(unit, node.test)
                     case n.Assign():
                         _plain_text(unit, node.value)
 
 
-def ends(statement: n.Stmt, kinds: tuple[str, ...] = ("exit", "drop", "return", "break")) -> bool:
-    """Whether nothing after the statement in its list is ever reached."""
-    match statement:
-        case n.Control():
-            return statement.kind in kinds
-        case n.If():
-            return statement.orelse is not None and _block_ends(statement.then, kinds) and _block_ends(statement.orelse, kinds)
-    return False
+class _Ends:
+    """Whether nothing after a statement in its list is ever reached; remembered, since chains of ``else if`` are asked from every branch."""
+
+    def __init__(self) -> None:
+        self.known: dict[int, bool] = {}
+
+    def __call__(self, statement: n.Stmt) -> bool:
+        if isinstance(statement, n.Control):
+            return True
+        if not isinstance(statement, n.If) or statement.orelse is None:
+            return False
+        known = self.known.get(id(statement))
+        if known is None:
+            known = self.known[id(statement)] = self.block(statement.then) and self.block(statement.orelse)
+        return known
+
+    def block(self, block: n.Block) -> bool:
+        return any(map(self, block.body))
 
 
-def _block_ends(block: n.Block, kinds: tuple[str, ...]) -> bool:
-    return any(ends(s, kinds) for s in block.body)
-
-
-def _unreachable(unit: Unit, body: tuple[n.Stmt, ...]) -> None:
+def _unreachable(unit: Unit, body: tuple[n.Stmt, ...], ends: _Ends) -> None:
     for index, statement in enumerate(body):
         if not ends(statement):
             continue

@@ -114,7 +114,7 @@ def _set_modparam(unit: Unit, item: n.ModParam, module: str, value: int | str) -
     row = catalogue.modules().get(module, {}).get("params", {}).get(param)
     found = find_module(module, unit.registry.paths)
     decl = found.declarations().params.get(param) if found is not None else None
-    if row is None and decl is None:
+    if row is None and decl is None and (found is not None or module in catalogue.modules()):
         names = [*catalogue.modules().get(module, {}).get("params", {}), *(found.declarations().params if found else ())]
         close = difflib.get_close_matches(param, names, 1)
         instead = catalogue.removed("params", f"{module}.{param}")

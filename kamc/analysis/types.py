@@ -20,7 +20,7 @@ def is_constant(e: n.Node) -> bool:
         case n.Unary():
             return e.op != "defined" and is_constant(e.operand)
         case n.Binary():
-            return e.op not in ("=~",) and is_constant(e.left) and is_constant(e.right)
+            return e.op not in ("=~",) and is_constant(e.right) and is_constant(e.left)
     return False
 
 

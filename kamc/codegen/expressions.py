@@ -24,6 +24,9 @@ _ORDER = {"<": ast.Lt, ">": ast.Gt, "<=": ast.LtE, ">=": ast.GtE}
 
 Typed = tuple[ast.expr, str]
 
+#: sums with more operands than this are one call
+LONG_SUM = 20
+
 
 class ExpressionCompiler:
     """Compiles the expressions of one block. ``fallible`` is set when something compiled can fail at run time."""
@@ -244,9 +247,19 @@ class ExpressionCompiler:
             if isinstance(value, int) and (value == 0 if e.op == "&&" else value != 0):
                 return const(0 if e.op == "&&" else 1), "int"
         op: ast.boolop = ast.And() if e.op == "&&" else ast.Or()
-        return ast.BoolOp(op=op, values=[self.nonzero(e.left), self.nonzero(e.right)]), "bool"
+        left, right = self.nonzero(e.left), self.nonzero(e.right)
+        if isinstance(e.left, n.Binary) and isinstance(left, ast.BoolOp) and type(left.op) is type(op):
+            return ast.BoolOp(op=op, values=[*left.values, right]), "bool"
+        return ast.BoolOp(op=op, values=[left, right]), "bool"
 
     def _plus(self, e: n.Binary) -> Typed:
+        operands = [e.right]
+        first = e.left
+        while isinstance(first, n.Binary) and first.op == "+" and len(operands) <= LONG_SUM:
+            operands.append(first.right)
+            first = first.left
+        if len(operands) > LONG_SUM:
+            return self._long_sum(e)
         left, right = self.value(e.left), self.value(e.right)
         if left[1] == "str":
             return ast.BinOp(left=left[0], op=ast.Add(), right=self.as_str(right)), "str"
@@ -257,6 +270,18 @@ class ExpressionCompiler:
         if not (left[1] in ("int", "bool") and right[1] in ("int", "bool")):
             self.fallible = True
         return self.helper("add", a, b), "int" if left[1] in ("int", "bool") else "any"
+
+    def _long_sum(self, e: n.Binary) -> Typed:
+        """Many operands in one call: brackets in Python nest only so deep."""
+        operands = []
+        first: n.Expr = e
+        while isinstance(first, n.Binary) and first.op == "+" and const_value(first) is None:
+            operands.append(self._plain(first.right))
+            first = first.left
+        head = self.value(first)
+        operands.append(self.as_int(head) if head[1] == "bool" else head[0])
+        self.fallible = True
+        return self.helper("add_all", *reversed(operands)), "str" if head[1] in ("str", "str?") else "int" if head[1] in ("int", "bool") else "any"
 
     def _equality(self, e: n.Binary) -> ast.expr:
         negated = e.op in ("!=", "ne", "ine")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kamc import __version__
+from kamc.analysis.depth import deep_recursion
 from kamc.codegen import GeneratedProgram
 from kamc.codegen.assemble import assemble_module, assemble_text, to_pyc
 from kamc.codegen.render import render_constants, render_module, render_params
@@ -32,6 +33,11 @@ def build_files(program: GeneratedProgram, defines: Mapping[str, str | None], op
 
     Without ``readable`` the source and the line map are left out: ``kamc run`` needs the bytecode alone.
     """
+    with deep_recursion():
+        return _build_files(program, defines, options, readable)
+
+
+def _build_files(program: GeneratedProgram, defines: Mapping[str, str | None], options: Mapping[str, Any], readable: bool) -> dict[str, bytes]:
     digests = source_digests(program)
     key = hashlib.sha256(json.dumps([digests, sorted(defines.items(), key=str), __version__], sort_keys=True).encode()).digest()
     files: dict[str, bytes] = {}

@@ -16,12 +16,20 @@ from kamc.codegen.expressions import ExpressionCompiler, attr_spec
 from kamc.errors import KamcBug
 from kamc.source import Span
 
+#: branches of one ``if`` in Python
+LONG_CHAIN = 40
+#: levels of blocks in one Python function; deeper ones become functions of their own
+DEEP = 12
+
 
 class RouteCompiler(ExpressionCompiler):
     """Compiles one route (all blocks of one kind and name) to a function definition."""
 
     loops = 0
     temporaries = 0
+    depth = 0
+    #: in a function that stands for a block inside of a loop: ``break`` leaves that loop
+    in_loop = False
 
     def function(self, identifier: str, blocks: list[n.RouteBlock]) -> ast.FunctionDef:
         span = blocks[0].span
@@ -49,9 +57,9 @@ class RouteCompiler(ExpressionCompiler):
         identifier = f"block_{len(self.constants.by_name)}_{len(self.blocks)}"
         self.constants.by_name[identifier] = ""
         body: list[ast.stmt] = []
-        loops, self.loops = self.loops, 0
+        loops, self.loops, depth, self.depth, in_loop, self.in_loop = self.loops, 0, self.depth, 0, self.in_loop, False
         self.block(list(e.body.body), body, tail=True)
-        self.loops = loops
+        self.loops, self.depth, self.in_loop = loops, depth, in_loop
         self.blocks.append(self._define(identifier, self._finish(body, e.span), e.span))
         return identifier
 
@@ -59,6 +67,41 @@ class RouteCompiler(ExpressionCompiler):
 
     def block(self, statements: list[n.Stmt], out: list[ast.stmt], *, tail: bool) -> None:
         real = [s for s in statements if not isinstance(s, n.Null)]
+        if self.depth >= DEEP and real:
+            self._deep_block(real, out, tail=tail)
+            return
+        self.depth += 1
+        self._statements(real, out, tail=tail)
+        self.depth -= 1
+
+    def _deep_block(self, real: list[n.Stmt], out: list[ast.stmt], *, tail: bool) -> None:
+        """Blocks that Python would nest too deeply: a function that tells how it was left."""
+        span = real[0].span
+        identifier = f"deep_{len(self.constants.by_name)}_{len(self.blocks)}"
+        self.constants.by_name[identifier] = ""
+        depth, loops, in_loop = self.depth, self.loops, self.in_loop
+        self.depth, self.loops, self.in_loop = 0, 0, bool(loops or in_loop)
+        tail = tail and not self.in_loop
+        body: list[ast.stmt] = []
+        self._statements(real, body, tail=tail)
+        self.depth, self.loops, self.in_loop = depth, loops, in_loop
+        if tail:
+            self.blocks.append(self._define(identifier, self._finish(body, span), span))
+            out.append(ast.Return(value=call(identifier, name("ctx"))))
+        else:
+            self.helpers |= {"FELL", "BROKE"}
+            body.append(ast.Return(value=name("FELL")))
+            self.blocks.append(self._define(identifier, body, span))
+            self.temporaries += 1
+            left = f"left_{self.temporaries}"
+            out.append(ast.Assign(targets=[store(left)], value=call(identifier, name("ctx"))))
+            if loops:
+                out.append(ast.If(test=compare(name(left), ast.Is(), name("BROKE")), body=[ast.Break()], orelse=[]))
+            out.append(ast.If(test=compare(name(left), ast.IsNot(), name("FELL")), body=[ast.Return(value=name(left))], orelse=[]))
+        for node in out:
+            stamp(node, span)
+
+    def _statements(self, real: list[n.Stmt], out: list[ast.stmt], *, tail: bool) -> None:
         for index, statement in enumerate(real):
             self.statement(statement, out, tail=tail and index == len(real) - 1)
         if not out:
@@ -124,6 +167,9 @@ class RouteCompiler(ExpressionCompiler):
         if s.kind == "break":
             if self.loops:
                 out.append(ast.Break())
+            elif self.in_loop:
+                self.helpers.add("BROKE")
+                out.append(ast.Return(value=name("BROKE")))
             else:
                 out.append(ast.Return(value=const(None)))
             return
@@ -155,12 +201,51 @@ class RouteCompiler(ExpressionCompiler):
         return name(variable)
 
     def if_(self, s: n.If, out: list[ast.stmt], *, tail: bool) -> None:
+        rest = _chain(s)
+        if len(rest) > LONG_CHAIN:
+            self._long_chain([s, *rest], out, tail=tail)
+            return
+        self._if(s, out, tail=tail)
+
+    def _long_chain(self, branches: list[n.If], out: list[ast.stmt], *, tail: bool) -> None:
+        """Python nests ``elif`` like ``else``, and only so deep: pieces, each of which runs when none before it was taken."""
+        previous = ""
+        for at in range(0, len(branches), LONG_CHAIN):
+            last = at + LONG_CHAIN >= len(branches)
+            self.temporaries += 1
+            flag = f"else_{self.temporaries}"
+            piece: list[ast.stmt] = []
+            tests = branches[at : at + LONG_CHAIN]
+            self._if(tests[0], piece, tail=tail and not self.loops, upto=tests[-1], other=None if last else flag)
+            if not last:
+                start: ast.stmt = ast.Assign(targets=[store(flag)], value=const(False))
+                stamp(start, branches[at].span)
+                out.append(start)
+            if previous:
+                out.append(ast.If(test=name(previous), body=piece, orelse=[]))
+            else:
+                out.extend(piece)
+            previous = flag
+
+    def _if(self, s: n.If, out: list[ast.stmt], *, tail: bool, upto: n.If | None = None, other: str | None = None) -> None:
+        """One ``if``. Of a chain that is cut, branches up to ``upto``; ``other`` is the flag that says that none of them was taken."""
         test = self.condition(s.test, out, s.test.span)
         body: list[ast.stmt] = []
         orelse: list[ast.stmt] = []
         tail = tail and not self.loops
         self.block(list(s.then.body), body, tail=tail)
-        if s.orelse is not None:
+        if s is upto and other is not None:
+            taken: ast.stmt = ast.Assign(targets=[store(other)], value=const(True))
+            stamp(taken, s.span)
+            orelse.append(taken)
+        elif s.orelse is not None and upto is not None and s is not upto:
+            inner = s.orelse.body[0]
+            if not isinstance(inner, n.If):
+                raise KamcBug("a chain of else-if with a gap")
+            self._if(inner, orelse, tail=tail, upto=upto, other=other)
+            for node in orelse:
+                stamp(node, inner.span)
+        elif s.orelse is not None:
             self.block(list(s.orelse.body), orelse, tail=tail)
         out.append(ast.If(test=test, body=body, orelse=orelse))
 
@@ -284,6 +369,15 @@ class RouteCompiler(ExpressionCompiler):
             body.append(node)
         self.loops -= 1
         out.append(ast.For(target=store("_"), iter=call("range", const(1)), body=body, orelse=[]))
+
+
+def _chain(s: n.If) -> list[n.If]:
+    """The ``else if`` that follow an ``if``."""
+    out: list[n.If] = []
+    while s.orelse is not None and len(s.orelse.body) == 1 and isinstance(s.orelse.body[0], n.If):
+        s = s.orelse.body[0]
+        out.append(s)
+    return out
 
 
 def _breaks(s: n.Stmt) -> bool:

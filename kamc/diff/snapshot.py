@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from kamc.analysis.depth import deep_recursion
 from kamc.analysis.unit import route_label
 from kamc.codegen import GeneratedProgram
 from kamc.codegen.render import render_constants, render_module, render_params
@@ -92,7 +93,8 @@ def of_program(name: str, program: GeneratedProgram) -> Snapshot:
     texts: dict[str, str] = {}
     lines: dict[str, dict[int, str]] = {}
     for kind, module in program.modules.items():
-        rendered = render_module(program, module)
+        with deep_recursion():
+            rendered = render_module(program, module)
         texts[kind] = rendered.text
         lines[kind] = {at: f"{file}:{line}" for at, file, line in rendered.line_map}
     return _snapshot(name, texts, lines, render_constants(program), render_params(program))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 from kamc.declare.regex import RegexError, compile_regex
@@ -60,10 +61,22 @@ def int_arg(value: Value) -> int:
     return to_int(value.strip() if isinstance(value, str) else value)
 
 
+class _Left:
+    """How a function that stands for a deeply nested block was left."""
+
+    __slots__ = ()
+
+
+#: it fell off its end; a ``break`` left the loop around it
+FELL, BROKE = _Left(), _Left()
+
 _RULES = (add, band, bor, bxor, div, eq, invert, mod, mul, ne, negate, nonzero, shl, shr, sub, to_int, truth, int_arg)
-_HELPERS = {f.__name__: f for f in (*_RULES, shown, to_str, match, zero, selected, parse_int, Exit, Drop, EvalError)}
+_HELPERS = {f.__name__: f for f in (*_RULES, shown, to_str, match, zero, selected, parse_int, Exit, Drop, EvalError)} | {"FELL": FELL, "BROKE": BROKE}
 
 
 def helpers(compat: str) -> dict[str, Any]:
     """Names for generated code, with the value rules of a version of Kamailio."""
-    return {**_HELPERS, **older(_RULES)} if compat == "5.6" else dict(_HELPERS)
+    table: dict[str, Any] = {**_HELPERS, **older(_RULES)} if compat == "5.6" else dict(_HELPERS)
+    step = table["add"]
+    table["add_all"] = lambda *operands: reduce(step, operands)
+    return table
