@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from kamc.analysis import analyze, check_structure
-from kamc.analysis.depth import check_depth, deep_recursion
+from kamc.analysis.depth import check_depth, compiling
 from kamc.analysis.unit import Unit
 from kamc.codegen import GeneratedProgram, generate
 from kamc.diagnostics import Diagnostic, DiagnosticSink
@@ -45,10 +45,10 @@ def compile_cfg(
     """Compile a configuration. Pure apart from reading its files: nothing is started, nothing is written."""
     sink = DiagnosticSink()
     environment = env if env is not None else os.environ
-    cfg = parse_file(path, sink, defines, environment, compat, read, substs)
-    if cfg is None or not check_depth(cfg, sink):
-        return Compiled(None, tuple(sink.items))
-    with deep_recursion():
+    with compiling():
+        cfg = parse_file(path, sink, defines, environment, compat, read, substs)
+        if cfg is None or not check_depth(cfg, sink):
+            return Compiled(None, tuple(sink.items))
         if syntax_only:
             check_structure(cfg, sink)
             return Compiled(None, tuple(sink.items))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,14 +23,19 @@ RECURSION: Final = 40_000
 
 
 @contextmanager
-def deep_recursion() -> Iterator[None]:
-    """Python's limit as high as the bounds of :func:`check_depth` need it; the frames of Python functions take no C stack."""
+def compiling() -> Iterator[None]:
+    """For the length of a compile: a recursion limit as high as the bounds of :func:`check_depth` need it (the frames of Python functions
+    take no C stack), and no garbage collector that walks the growing trees again and again."""
     before = sys.getrecursionlimit()
+    collects = gc.isenabled()
     sys.setrecursionlimit(max(before, RECURSION))
+    gc.disable()
     try:
         yield
     finally:
         sys.setrecursionlimit(before)
+        if collects:
+            gc.enable()
 
 
 def check_depth(cfg: n.CfgFile, sink: DiagnosticSink) -> bool:

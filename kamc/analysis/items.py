@@ -182,15 +182,23 @@ def _block(unit: Unit, item: n.RouteBlock) -> None:
 
 def registry_at(unit: Unit, block: n.RouteBlock) -> Registry:
     """The modules that were loaded before a block, as a registry of their own."""
+    if not unit.registries:
+        _make_registries(unit)
+    return unit.registries[id(block)]
+
+
+def _make_registries(unit: Unit) -> None:
+    """Blocks with no ``loadmodule`` between them share a registry."""
     registry = Registry(unit.registry.paths)
     for item in unit.cfg.items:
-        if item is block:
-            break
-        if isinstance(item, n.LoadModule):
+        if isinstance(item, n.RouteBlock):
+            unit.registries[id(item)] = registry
+        elif isinstance(item, n.LoadModule):
             name = module_name(item.name)
-            if name in unit.registry.loaded:
-                registry.loaded[name] = unit.registry.loaded[name]
-    return registry
+            if name in unit.registry.loaded and name not in registry.loaded:
+                following = Registry(unit.registry.paths)
+                following.loaded = {**registry.loaded, name: unit.registry.loaded[name]}
+                registry = following
 
 
 def format_problem(text: str) -> str | None:

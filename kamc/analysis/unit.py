@@ -103,6 +103,8 @@ class Unit:
 
     #: version whose names are asked for: ``kamc check --target``, else that of ``compat``
     target: str = "head"
+    #: block → the modules that were loaded before it
+    registries: dict[int, Registry] = field(default_factory=dict)
     #: calls of functions and of routes, and all variables, as the second pass met them
     uses: list[FunctionUse] = field(default_factory=list)
     edges: list[RouteEdge] = field(default_factory=list)

@@ -22,16 +22,19 @@ class Constants:
 
     by_source: dict[str, str] = field(default_factory=dict)
     by_name: dict[str, str] = field(default_factory=dict)
+    #: the last number behind a name
+    counts: dict[str, int] = field(default_factory=dict)
 
     def hoist(self, prefix: str, hint: str, source: str) -> str:
         found = self.by_source.get(source)
         if found is not None:
             return found
         base = f"{prefix}_{_readable(hint)}" if _readable(hint) else prefix
-        name, n = base, 1
+        name, n = base, self.counts.get(base, 1)
         while name in self.by_name:
             n += 1
             name = f"{base}_{n}"
+        self.counts[base] = n
         self.by_source[source] = name
         self.by_name[name] = source
         return name

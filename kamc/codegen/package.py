@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kamc import __version__
-from kamc.analysis.depth import deep_recursion
+from kamc.analysis.depth import compiling
 from kamc.codegen import GeneratedProgram
 from kamc.codegen.assemble import assemble_module, assemble_text, to_pyc
 from kamc.codegen.render import render_constants, render_module, render_params
@@ -33,7 +33,7 @@ def build_files(program: GeneratedProgram, defines: Mapping[str, str | None], op
 
     Without ``readable`` the source and the line map are left out: ``kamc run`` needs the bytecode alone.
     """
-    with deep_recursion():
+    with compiling():
         return _build_files(program, defines, options, readable)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from kamc.analysis.depth import deep_recursion
+from kamc.analysis.depth import compiling
 from kamc.analysis.unit import route_label
 from kamc.codegen import GeneratedProgram
 from kamc.codegen.render import render_constants, render_module, render_params
@@ -93,7 +93,7 @@ def of_program(name: str, program: GeneratedProgram) -> Snapshot:
     texts: dict[str, str] = {}
     lines: dict[str, dict[int, str]] = {}
     for kind, module in program.modules.items():
-        with deep_recursion():
+        with compiling():
             rendered = render_module(program, module)
         texts[kind] = rendered.text
         lines[kind] = {at: f"{file}:{line}" for at, file, line in rendered.line_map}
