@@ -95,7 +95,7 @@ class _Layout:
         self.saved: list[_State] = []
         self.head = ""
         self.condition = -1
-        self.last: Token | None = None
+        self.last = ""
 
     def lines(self, tokens: list[Token]) -> list[str]:
         out: list[str] = []
@@ -171,6 +171,8 @@ class _Layout:
             return
         text = token.text if token.kind in ("op", "word") else ""
         if text in _HEADS:
+            if text == "if" and self.last == "else":
+                state.hanging = max(0, state.hanging - 1)
             self.head = text
             self.condition = state.brackets
         elif text == "(" or text == "[":
@@ -195,6 +197,7 @@ class _Layout:
         elif text == ";" and not state.brackets:
             state.hanging = 0
             self.head = ""
+        self.last = text
 
     def _directive(self, text: str) -> None:
         """The branches of a conditional each begin with what was open before it."""

@@ -33,8 +33,10 @@ WORDS = (
     *(word for words in KEYWORDS.values() for word in words), *OPERATORS, "1", "0x1f", "07", "-1", "2147483648", "99999999999", '"a"', '""', "'x'", '"$rU"', '"$"',
     '"\\x00"', '"', "'", "$rU", "$var(x)", "$(var(x){s.len})", "$(rU{s.substr,0,})", "$hdr(", "$(", "$", "$?", "@to.tag", "@", "%a", "$avp(s:x)", "$xavp(a[0]=>b)",
     "sl_send_reply", "t_relay", "xlog", "is_method", "nosuch", "route[A]", "request_route {", "route(A);", "event_route[tm:local-request]", "}", "{", ";\n",
-    "#!ifdef A\n", "#!ifndef B\n", "#!else\n", "#!endif\n", "#!define A B\n", "#!define B A\n", "#!subst \"/a/b/\"\n", "#!ifexp 1 + (\n", "#!defexp C 1 / 0\n", "#!", "\n",
-    "# kamc: ignore[K0101]\n", "/*", "*/", "//", "\\\n", "modparam(\"tm\", \"fr_timer\", 5)\n", "loadmodule \"sl\"\n", "listen=udp:127.0.0.1:5060\n", "include_file \"/dev/null\"\n",
+    "#!ifdef A\n", "#!ifndef B\n", "#!else\n", "#!endif\n", "#!define A B\n", "#!define B A\n", '#!subst "/a/b/"\n',
+    "#!ifexp 1 + (\n", "#!defexp C 1 / 0\n", "#!", "\n",
+    "# kamc: ignore[K0101]\n", "/*", "*/", "//", "\\\n", 'modparam("tm", "fr_timer", 5)\n', 'loadmodule "sl"\n', "listen=udp:127.0.0.1:5060\n",
+    'include_file "/dev/null"\n',
     "flags A:1, B;", "switch", "case 1:", "case /\"(\":", "default:", "1.2.3.4", "1.2.3.4/33", "::1", "[::1]", "a.b = 1", "a.b = \"x\" desc \"y\"",
 )  # fmt: skip
 
