@@ -138,6 +138,8 @@ class CfgGrammar(ExpressionRules, StatementRules, TopLevelRules):
         if stream is None:
             raise KamcBug("a grammar without a stream")
         self.failed = True
+        while tok is not None and isinstance(tok.value, LexToken):
+            tok = tok.value  # PLY asks again with its error token, which holds the one that was meant
         inside = any(getattr(s, "type", "") == "LBRACE" for s in self.parser.symstack)
         if inside and tok is not None and tok.type == "LBRACK" and stream.previous is not None and stream.previous.type == "ROUTE":
             # route[NAME] begins a block: what is wrong is before it

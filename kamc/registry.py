@@ -6,6 +6,7 @@ import difflib
 import importlib
 import importlib.util
 import os
+import pkgutil
 import sys
 from collections.abc import Iterable
 from functools import cache
@@ -63,8 +64,7 @@ def exists(name: str, paths: tuple[str, ...] = ()) -> bool:
 def shipped() -> list[str]:
     """Names of all modules that come with kamc."""
     package = importlib.import_module("stdlib_modules")
-    names: list[str] = list(package.MODULES)
-    return sorted(names)
+    return sorted(found.name for found in pkgutil.iter_modules(package.__path__))
 
 
 class Registry:

@@ -14,26 +14,8 @@ from typing import Any
 from kamc.declare import ANY, Module, function, pv, rpc
 from kamc.errors import ConfigError
 from kamc.runtime.context import Ctx
+from kamc.runtime.hashes import core_hash
 from kamc.runtime.rpc.commands import RpcFault
-
-_MASK = 0xFFFFFFFF
-
-
-def _half(text: str, h: int) -> int:
-    data = text.encode("latin-1", "replace")
-    whole = len(data) & ~3
-    for at in range(0, whole, 4):
-        v = int.from_bytes(data[at : at + 4], "big")
-        h += v ^ (v >> 3)
-    v = int.from_bytes(data[whole:], "big")
-    return (h + (v ^ (v >> 3))) & _MASK
-
-
-def core_hash(first: str, second: str, size: int) -> int:
-    """Kamailio's hash of two texts, cut to ``size`` (a power of two)."""
-    h = _half(second, _half(first, 0))
-    h = (h + (h >> 11) + (h >> 13) + (h >> 23)) & _MASK
-    return h & (size - 1)
 
 
 class Cfgutils(Module):

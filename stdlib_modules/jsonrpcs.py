@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import grp
+import json
 import os
 import pwd
 import socket
@@ -13,6 +15,7 @@ from typing import Any
 from kamc.declare import ANY, Module, function, pv_class, rpc
 from kamc.declare.argtypes import IntStr
 from kamc.declare.pvspec import PvSpec
+from kamc.declare.routes import Routes
 from kamc.declare.values import Value
 from kamc.errors import ConfigError
 from kamc.runtime.context import Ctx
@@ -21,6 +24,8 @@ from kamc.runtime.rpc.jsonrpc import handle
 
 _HTTP, _FIFO, _DGRAM = 1, 2, 4
 MAX_REQUEST = 65536
+#: how often, and with what pause in seconds, a client's FIFO without a reader is tried
+REPLY_TRIES, REPLY_WAIT = 20, 0.05
 
 
 class Jsonrpcs(Module):
@@ -47,6 +52,7 @@ class Jsonrpcs(Module):
         self.sock: socket.socket | None = None
         self.fifo = -1
         self.paths: list[str] = []
+        self.loop: asyncio.AbstractEventLoop | None = None
         transport = self.p.transport or 7
         if transport & _DGRAM and self.p.dgram_socket:
             self.rt.worker.on_start.append(self._open_dgram)
@@ -66,6 +72,9 @@ class Jsonrpcs(Module):
     # -- datagram socket -------------------------------------------------------------------------------------------------
 
     def _open_dgram(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self.p.dgram_socket.lower().startswith("udp:"):
+            self._open_udp(loop, self.p.dgram_socket)
+            return
         path = self._path(self.p.dgram_socket)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
@@ -79,6 +88,22 @@ class Jsonrpcs(Module):
         sock.setblocking(False)
         self.sock = sock
         self.paths.append(path)
+        loop.add_reader(sock.fileno(), self._dgram_readable)
+
+    def _open_udp(self, loop: asyncio.AbstractEventLoop, name: str) -> None:
+        """``udp:address:port``: the same over the network. Whoever reaches that port commands the server."""
+        host, _, port = name[4:].rpartition(":")
+        host = host.strip("[]")
+        if not port.isdecimal() or not host:
+            raise ConfigError(f"jsonrpcs: dgram_socket {name}: not udp:address:port")
+        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            sock.bind((host, int(port)))
+        except (OSError, OverflowError) as err:
+            sock.close()
+            raise ConfigError(f"jsonrpcs: cannot open {name}: {err}") from None
+        sock.setblocking(False)
+        self.sock = sock
         loop.add_reader(sock.fileno(), self._dgram_readable)
 
     def _dgram_readable(self) -> None:
@@ -110,6 +135,7 @@ class Jsonrpcs(Module):
             raise ConfigError(f"jsonrpcs: cannot open {path}: {err}") from None
         self.paths.append(path)
         self.pending = ""
+        self.loop = loop
         loop.add_reader(self.fifo, self._fifo_readable)
 
     def _fifo_readable(self) -> None:
@@ -127,10 +153,14 @@ class Jsonrpcs(Module):
             if answer is not None and reply:
                 self._write_reply(os.path.join(self.p.fifo_reply_dir, os.path.basename(reply)), answer)
 
-    def _write_reply(self, path: str, answer: str) -> None:
+    def _write_reply(self, path: str, answer: str, tries: int = REPLY_TRIES) -> None:
+        """Into the client's FIFO, which it may open for reading only after it has asked."""
         try:
             fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
         except OSError as err:
+            if err.errno == errno.ENXIO and tries > 1 and self.loop is not None:
+                self.loop.call_later(REPLY_WAIT, self._write_reply, path, answer, tries - 1)
+                return
             self.rt.log.error("jsonrpcs: cannot write the reply to %s: %s", path, err.strerror)
             return
         with os.fdopen(fd, "wb") as out:
@@ -154,6 +184,25 @@ class Jsonrpcs(Module):
         answer, status = self.answer(cmd)
         self.last = (status, "OK" if status == 200 else "Error", answer or "")
         return 1 if status == 200 else -1
+
+    @function(Routes.REQUEST)
+    def jsonrpc_dispatch(self, ctx: Ctx) -> int:
+        """Answer the JSON-RPC request in the body of an HTTP request. What is no JSON is logged and not answered."""
+        xhttp = self.rt.module("xhttp")
+        if xhttp is None or not (self.p.transport or 7) & _HTTP:
+            self.rt.log.error("jsonrpc_dispatch: module xhttp and transport 1 are needed")
+            return -1
+        try:
+            json.loads(ctx.msg.body)
+        except ValueError as err:
+            self.rt.log.error("jsonrpc_dispatch: the body is no JSON: %s", err)
+            return -1
+        answer, status = self.answer(ctx.msg.body)
+        if not 100 <= status <= 699:
+            status = 500
+        reason = "OK" if status == 200 else "Internal Server Error" if status == 500 else "Error"
+        result: int = xhttp.xhttp_reply(ctx, status, reason, "application/json" if answer else "", answer or "")
+        return result
 
     @pv_class("jsonrpl")
     def pv_jsonrpl(self, spec: PvSpec) -> BoundPv:
@@ -200,8 +249,6 @@ def _complete(text: str) -> tuple[str | None, str]:
 
 
 def _reply_name(text: str) -> str:
-    import json
-
     try:
         found = json.loads(text).get("reply_name", "")
     except (ValueError, AttributeError):

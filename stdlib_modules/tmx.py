@@ -203,12 +203,15 @@ class Tmx(Module):
 
     @function(Routes.REQUEST | Routes.EVENT)
     def t_reuse_branch(self, ctx: Ctx) -> int:
-        """In a branch failure route: start the failed branch again with the changed destination."""
-        t = self._t(ctx)
-        if t is None or not ctx.kind & Routes.BRANCH_FAILURE:
+        """In a branch failure route: take the failed branch's target again; t_relay() then starts it anew."""
+        branch = self._branch(ctx)
+        if branch is None or not ctx.kind & Routes.BRANCH_FAILURE:
             return -1
+        target = branch.target
+        ctx.ruri, ctx.du, ctx.path, ctx.q, ctx.send_socket = branch.uri, target.dst_uri, target.path, target.q, target.send_socket
+        ctx.bflags, ctx.instance, ctx.ruid, ctx.location_ua = branch.flags, target.instance, target.ruid, target.user_agent
         ctx.ruri_used = False
-        return 1 if self.rt.tm.relay_branches(t, ctx) > 0 else -1
+        return 1
 
     # -- variables -------------------------------------------------------------------------------------------------------
 

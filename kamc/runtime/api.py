@@ -17,7 +17,7 @@ from kamc.declare.regex import PosixRegex, RegexError, compile_regex
 from kamc.declare.values import EvalError, Value
 from kamc.errors import ConfigError
 from kamc.runtime.context import Ctx
-from kamc.runtime.net.endpoint import Listener
+from kamc.runtime.net.endpoint import Flow, Listener
 from kamc.runtime.pv.bind import BoundPv, Getter, Setter, bind, bind_format
 from kamc.runtime.selects import bind_select
 from kamc.runtime.sip.message import SipMessage
@@ -49,6 +49,8 @@ class Runtime:
         self.base = ""
         self.sources: frozenset[str] = frozenset()
         self.pins = 0
+        #: takes HTTP requests of TCP connections; False for one that it does not want
+        self.http: Callable[[SipMessage, Flow], bool] | None = None
         self.aliases: list[tuple[str, str, int]] = []
         self.tag_prefix = ""
         self.server_header = ""

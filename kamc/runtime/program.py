@@ -140,3 +140,5 @@ def start_modules(rt: Runtime) -> None:
     """mod_init of every module, in load order; ``X:mod-init`` event routes follow."""
     for module in rt.modules.values():
         module.mod_init()
+    for name in rt.modules:
+        rt.worker.run_event(f"{name}:mod-init")

@@ -11,6 +11,7 @@ import zlib
 
 from kamc.declare import transformation
 from kamc.declare.values import DualInt, Value, parse_int, to_int, to_str
+from kamc.runtime.hashes import core_hash
 
 _B58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _USER_SAFE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.!~*'()&=+$,;?/")
@@ -31,22 +32,6 @@ def _unpercent(text: str) -> str | None:
     if re.search(r"%(?![0-9A-Fa-f]{2})", text):
         return None
     return re.sub(r"%([0-9A-Fa-f]{2})", lambda m: chr(int(m.group(1), 16)), text)
-
-
-def core_hash(text: str) -> int:
-    """Kamailio's string hash over groups of four bytes, folded."""
-    data = text.encode("latin-1", "replace")
-    h = 0
-    at = 0
-    while at + 4 <= len(data):
-        v = (data[at] << 24) + (data[at + 1] << 16) + (data[at + 2] << 8) + data[at + 3]
-        h = (h + (v ^ (v >> 3))) & 0xFFFFFFFF
-        at += 4
-    v = 0
-    for byte in data[at:]:
-        v = (v << 8) + byte
-    h = (h + (v ^ (v >> 3))) & 0xFFFFFFFF
-    return (h + (h >> 11) + (h >> 13) + (h >> 23)) & 0xFFFFFFFF
 
 
 class StringTransformations:

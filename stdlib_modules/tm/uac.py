@@ -50,6 +50,7 @@ class UacFunctions:
         t: Transaction = engine.new_local(ctx)
         t.extra["callback"] = callback
         branch = ClientBranch(t, 0, ctx.ruri, Branch(ctx.ruri), dests)
+        branch.hooks = ctx.hooks or {}
         from kamc.runtime.sip.build import build_request
 
         via = self.rt.datapath.via_header(ctx, branch.dest, f"{t.tid}.0")

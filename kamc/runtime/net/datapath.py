@@ -79,6 +79,8 @@ class Datapath:
         flow = Flow(listener, address[0], address[1], conn)
         try:
             msg = parse_message(text)
+            if conn and msg.is_request and msg.version[:5].upper() == "HTTP/" and rt.http is not None and rt.http(msg, flow):
+                return
             if msg.is_request or "via" in msg.first:
                 _ = msg.via1  # a bad Via makes the message useless: neither a reply nor a match is possible
         except SipError as err:
@@ -180,6 +182,10 @@ class Datapath:
 
     def answer_500(self, ctx: Ctx) -> None:
         if ctx.replied or ctx.msg.method == "ACK":
+            return
+        other = ctx.recall("answer_500")
+        if other is not None:
+            other(ctx)
             return
         t = ctx.t
         if t is not None and t.msg is ctx.msg:
@@ -290,6 +296,10 @@ class Datapath:
             self.log.error("cannot send to %s:%s:%d: %s", dest.proto, dest.ip, dest.port, err.strerror or err)
             return False
         return True
+
+    def send_raw(self, flow: Flow, text: str, *, close: bool = False) -> None:
+        """Write something that is no SIP message back over the connection that a message came by. Raises OSError when it is gone."""
+        self.worker.streams.send(flow.listener, text.encode("latin-1", "replace"), (flow.remote_ip, flow.remote_port), flow.conn, connect=False, close=close)
 
     def lost(self, remote: tuple[str, int]) -> None:
         """A connection broke with something unsent. Told to the transactions when what runs now is done."""

@@ -17,19 +17,28 @@ class Table(Protocol):
 
     def update(self, key: str, change: Callable[[Any], Any]) -> Any: ...
 
+    def expires(self, key: str) -> float | None: ...
+
+    def set_expires(self, key: str, expires: float) -> bool: ...
+
+    def take_expired(self) -> list[tuple[str, Any]]: ...
+
+    def clear(self) -> None: ...
+
     def scan(self) -> Iterator[tuple[str, Any]]: ...
 
     def __len__(self) -> int: ...
 
 
 class LocalTable:
-    """A dict with expiry on access."""
+    """A dict with expiry. What is over its time is not seen any more; with ``collected`` it waits for :meth:`take_expired`."""
 
-    __slots__ = ("_clock", "_data")
+    __slots__ = ("_clock", "_collected", "_data")
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], *, collected: bool = False) -> None:
         self._data: dict[str, tuple[Any, float]] = {}
         self._clock = clock
+        self._collected = collected
 
     def get(self, key: str) -> Any:
         found = self._data.get(key)
@@ -37,9 +46,33 @@ class LocalTable:
             return None
         value, expires = found
         if expires and expires <= self._clock():
-            del self._data[key]
+            if not self._collected:
+                del self._data[key]
             return None
         return value
+
+    def expires(self, key: str) -> float | None:
+        """The wall-clock second at which a key ends, 0 for never; None when there is none."""
+        found = self._data.get(key) if self.get(key) is not None else None
+        return found[1] if found is not None else None
+
+    def set_expires(self, key: str, expires: float) -> bool:
+        value = self.get(key)
+        if value is None:
+            return False
+        self._data[key] = (value, expires)
+        return True
+
+    def take_expired(self) -> list[tuple[str, Any]]:
+        """Remove what is over its time and give it out."""
+        now = self._clock()
+        over = [(key, value) for key, (value, expires) in self._data.items() if expires and expires <= now]
+        for key, _ in over:
+            del self._data[key]
+        return over
+
+    def clear(self) -> None:
+        self._data.clear()
 
     def put(self, key: str, value: Any, expires: float = 0) -> None:
         self._data[key] = (value, expires)
@@ -73,8 +106,9 @@ class LocalStore:
         self._clock = clock
         self._tables: dict[str, LocalTable] = {}
 
-    def table(self, name: str) -> LocalTable:
+    def table(self, name: str, *, collected: bool = False) -> LocalTable:
+        """``collected`` counts for the first use of a name: see :class:`LocalTable`."""
         found = self._tables.get(name)
         if found is None:
-            found = self._tables[name] = LocalTable(self._clock)
+            found = self._tables[name] = LocalTable(self._clock, collected=collected)
         return found

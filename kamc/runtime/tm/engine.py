@@ -12,7 +12,7 @@ from kamc.runtime.context import Ctx
 from kamc.runtime.net.endpoint import Dest, Flow
 from kamc.runtime.sip.build import build_request
 from kamc.runtime.sip.edits import for_socket
-from kamc.runtime.sip.message import SipMessage
+from kamc.runtime.sip.message import SipMessage, parse_message
 from kamc.runtime.tm.timers import TimerTable
 from kamc.runtime.tm.transaction import ClientBranch, Transaction
 
@@ -231,6 +231,9 @@ class TmEngine:
             if self.watchers:
                 self.notify("replied", t, (code, reason, None))
         t.send_upstream(code, text, now)
+        function = t.rt.route_function("event", "tm:local-response")
+        if function is not None and not t.local:
+            self.host.run(function, Ctx(t.rt, parse_message(text), t.flow, Routes.EVENT))
         return True
 
     def count_reply(self, code: int, *, local: bool) -> None:

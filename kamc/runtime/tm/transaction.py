@@ -375,6 +375,9 @@ class Transaction:
     def _relay(self, msg: SipMessage, ctx: Ctx, code: int, now: float, *, extra: str = "") -> None:
         """Send a received reply on upstream, with the script's edits."""
         edits = ctx.edits
+        changes = self.request_ctx.recall("reply_edits")
+        if changes:
+            edits = [*edits, *(edit for change in changes.values() for edit in change(msg))]
         if extra:
             edits = [*edits, (msg.body_start - 2, msg.body_start - 2, extra)]
         line = None
@@ -478,6 +481,9 @@ class Transaction:
     def _send_best(self, branch: ClientBranch, now: float) -> None:
         code = branch.status
         self.relayed_branch = branch.index
+        if branch.reply is None and self.local:
+            self.send_upstream(code, "", now)
+            return
         if branch.reply is None:
             if not self.no_internal_reply:
                 self.engine.reply(self, code, self._faked_reason(code), now=now)

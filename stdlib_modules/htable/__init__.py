@@ -1,0 +1,454 @@
+"""Module htable: named tables of the script, ``$sht(table=>key)``.
+
+The tables lie in the worker's store. Not there: loading from and writing to a database (``dbtable``), replication by DMQ.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from kamc.declare import ANY, Module, function, modparam, pv_class, rpc
+from kamc.declare.pvspec import PvSpec
+from kamc.declare.values import Value, to_int
+from kamc.errors import ConfigError
+from kamc.runtime.context import Ctx
+from kamc.runtime.pv.bind import BoundPv
+from kamc.runtime.rpc.commands import RpcFault
+from stdlib_modules.htable.tables import HashTable, Item, counted, matcher, parse_table, shown
+
+
+class _Cursor:
+    """An iterator of the script: the keys that there were when it started, and the item in hand."""
+
+    __slots__ = ("at", "keys", "table")
+
+    def __init__(self, table: HashTable) -> None:
+        self.table = table
+        self.keys = sorted((key for key, _ in table.items()), key=table.slot)
+        self.at = -1
+
+    @property
+    def key(self) -> str | None:
+        return self.keys[self.at] if 0 <= self.at < len(self.keys) else None
+
+    def next(self) -> bool:
+        self.at += 1
+        while self.at < len(self.keys) and self.table.rows.get(self.keys[self.at]) is None:
+            self.at += 1
+        return self.at < len(self.keys)
+
+
+class Htable(Module):
+    name = "htable"
+    tuning_params = ("fetch_rows", "timer_procs", "dmq_init_sync", "dmq_peer_id")
+    ignored_params = ("key_name_column", "key_type_column", "value_type_column", "key_value_column", "expires_column", "array_size_suffix", "db_expires")
+
+    class Params:
+        timer_interval: int = 20
+        enable_dmq: int = 0
+
+    def __init__(self, rt: Any) -> None:
+        super().__init__(rt)
+        self.tables: dict[str, HashTable] = {}
+        self.cursors: dict[str, _Cursor] = {}
+        #: the item that an expired event is about
+        self.record: tuple[str, Item] | None = None
+
+    @modparam("htable")
+    def set_htable(self, text: str) -> None:
+        table = parse_table(text)
+        if table.name in self.tables:
+            raise ValueError(f"table {table.name} is defined already")
+        table.rows = self.rt.store.table(f"htable.{table.name}", collected=True)
+        table.clock = self.rt.wall_time
+        self.tables[table.name] = table
+
+    def mod_init(self) -> None:
+        if self.p.enable_dmq:
+            raise ConfigError("htable: replication by DMQ is not implemented")
+        if any(t.autoexpire for t in self.tables.values()):
+            self.rt.worker.every(max(1, self.p.timer_interval), self.expire)
+
+    def expire(self) -> None:
+        """Drop what is over its time, telling ``event_route[htable:expired:TABLE]`` of each item."""
+        for table in self.tables.values():
+            over = table.rows.take_expired()
+            event = f"htable:expired:{table.name}"
+            if over and self.rt.has_event(event):
+                for item in over:
+                    self.record = item
+                    self.rt.worker.run_event(event)
+                self.record = None
+
+    def _table(self, name: str) -> HashTable | None:
+        table = self.tables.get(name)
+        if table is None:
+            self.rt.log.error("htable: there is no table %s", name)
+        return table
+
+    # -- variables -------------------------------------------------------------------------------------------------------
+
+    def _parts(self, spec: PvSpec) -> tuple[HashTable | None, Callable[[Ctx], str]]:
+        name, _, key = (spec.inner or "").partition("=>")
+        key = key.strip()
+        return self.tables.get(name.strip()), self.rt.format(key) if "$" in key else self.rt.text(key)
+
+    @classmethod
+    def check_pv_sht(cls, spec: PvSpec) -> str | None:
+        return None if "=>" in (spec.inner or "") else "the name has the form table=>key"
+
+    check_pv_shtex = check_pv_shtcn = check_pv_shtcv = check_pv_shtinc = check_pv_shtdec = check_pv_sht
+
+    @pv_class("sht", set=True)
+    def pv_sht(self, spec: PvSpec) -> BoundPv:
+        table, key = self._parts(spec)
+        if table is None:
+            return self._nowhere(spec)
+        return BoundPv(lambda ctx: table.get(key(ctx)), lambda ctx, value: table.put(key(ctx), value))
+
+    @pv_class("shtex", set=True)
+    def pv_shtex(self, spec: PvSpec) -> BoundPv:
+        table, key = self._parts(spec)
+        if table is None:
+            return self._nowhere(spec)
+        return BoundPv(lambda ctx: table.seconds_left(key(ctx)), lambda ctx, value: table.set_seconds(key(ctx), to_int(value)))
+
+    def _nowhere(self, spec: PvSpec) -> BoundPv:
+        """A variable of a table that is not defined: reads give nothing, writes are lost with an error line."""
+
+        def lost(ctx: Ctx, value: Value) -> None:
+            self.rt.log.error("htable: %s: there is no such table", spec.text)
+
+        return BoundPv(lambda ctx: None, lost)
+
+    @pv_class("shtinc")
+    def pv_shtinc(self, spec: PvSpec) -> BoundPv:
+        return self._counter(spec, 1)
+
+    @pv_class("shtdec")
+    def pv_shtdec(self, spec: PvSpec) -> BoundPv:
+        return self._counter(spec, -1)
+
+    def _counter(self, spec: PvSpec, step: int) -> BoundPv:
+        table, key = self._parts(spec)
+        return BoundPv(lambda ctx: None if table is None else table.add(key(ctx), step))
+
+    @pv_class("shtcn")
+    def pv_shtcn(self, spec: PvSpec) -> BoundPv:
+        return self._count(spec, lambda key, value: key)
+
+    @pv_class("shtcv")
+    def pv_shtcv(self, spec: PvSpec) -> BoundPv:
+        return self._count(spec, lambda key, value: value)
+
+    def _count(self, spec: PvSpec, part: Callable[[str, Item], Item]) -> BoundPv:
+        table, expression = self._parts(spec)
+
+        def get(ctx: Ctx) -> Value:
+            if table is None:
+                return None
+            test = counted(expression(ctx))
+            return sum(test(part(key, value)) for key, value in table.items())
+
+        return BoundPv(get)
+
+    @pv_class("shtrecord")
+    def pv_shtrecord(self, spec: PvSpec) -> BoundPv:
+        index = ("key", "value").index(spec.inner or "")
+        return BoundPv(lambda ctx: self.record[index] if self.record is not None else None)
+
+    @classmethod
+    def check_pv_shtrecord(cls, spec: PvSpec) -> str | None:
+        return None if spec.inner in ("key", "value") else "the name is key or value"
+
+    @pv_class("shtitkey")
+    def pv_shtitkey(self, spec: PvSpec) -> BoundPv:
+        return BoundPv(lambda ctx: c.key if (c := self.cursors.get(spec.inner or "")) is not None else None)
+
+    @pv_class("shtitval")
+    def pv_shtitval(self, spec: PvSpec) -> BoundPv:
+        def get(ctx: Ctx) -> Value:
+            cursor = self.cursors.get(spec.inner or "")
+            return cursor.table.rows.get(cursor.key) if cursor is not None and cursor.key is not None else None
+
+        return BoundPv(get)
+
+    # -- items -----------------------------------------------------------------------------------------------------------
+
+    @function(ANY)
+    def sht_reset(self, ctx: Ctx, htable: str) -> int:
+        table = self._table(htable)
+        if table is None:
+            return -1
+        table.rows.clear()
+        return 1
+
+    @function(ANY)
+    def sht_rm(self, ctx: Ctx, htname: str, itname: str) -> int:
+        table = self._table(htname)
+        if table is None:
+            return -1
+        table.rows.delete(itname)
+        return 1
+
+    @function(ANY)
+    def sht_setxs(self, ctx: Ctx, htname: str, itname: str, itval: str, exval: int) -> int:
+        return self._setx(htname, itname, itval, exval)
+
+    @function(ANY)
+    def sht_setxi(self, ctx: Ctx, htname: str, itname: str, itval: int, exval: int) -> int:
+        return self._setx(htname, itname, itval, exval)
+
+    def _setx(self, htname: str, itname: str, value: Item, seconds: int) -> int:
+        table = self._table(htname)
+        if table is None:
+            return -1
+        table.put(itname, value, seconds if table.autoexpire else 0)
+        return 1
+
+    @function(ANY)
+    def sht_is_null(self, ctx: Ctx, htname: str, itname: str) -> int:
+        table = self._table(htname)
+        return 1 if table is not None and table.get(itname) is None else -1
+
+    @function(ANY)
+    def sht_inc(self, ctx: Ctx, htname: str, itname: str) -> int:
+        return self._step(htname, itname, 1)
+
+    @function(ANY)
+    def sht_dec(self, ctx: Ctx, htname: str, itname: str) -> int:
+        return self._step(htname, itname, -1)
+
+    def _step(self, htname: str, itname: str, step: int) -> int:
+        table = self._table(htname)
+        return 1 if table is not None and table.add(itname, step) is not None else -1
+
+    @function(ANY)
+    def sht_print(self, ctx: Ctx) -> int:
+        """All items as log lines."""
+        for table in self.tables.values():
+            for key, value in table.items():
+                self.rt.log.info("htable %s: %s = %s", table.name, key, shown(value))
+        return 1
+
+    @function(ANY)
+    def sht_lock(self, ctx: Ctx, htkey: str) -> int:
+        """A worker runs one route at a time, so a lock is never waited for."""
+        return 1 if self._table(htkey.partition("=>")[0].strip()) is not None else -1
+
+    @function(ANY)
+    def sht_unlock(self, ctx: Ctx, htkey: str) -> int:
+        return 1 if self._table(htkey.partition("=>")[0].strip()) is not None else -1
+
+    # -- by name or value ------------------------------------------------------------------------------------------------
+
+    @function(ANY)
+    def sht_rm_name_re(self, ctx: Ctx, htregexp: str) -> int:
+        name, _, pattern = htregexp.partition("=>")
+        return self._remove(name.strip(), "re", pattern, by_name=True)
+
+    @function(ANY)
+    def sht_rm_value_re(self, ctx: Ctx, htregexp: str) -> int:
+        name, _, pattern = htregexp.partition("=>")
+        return self._remove(name.strip(), "re", pattern, by_name=False)
+
+    @function(ANY)
+    def sht_rm_name(self, ctx: Ctx, htable: str, op: str, val: str) -> int:
+        return self._remove(htable, op, val, by_name=True)
+
+    @function(ANY)
+    def sht_rm_value(self, ctx: Ctx, htable: str, op: str, val: str) -> int:
+        return self._remove(htable, op, val, by_name=False)
+
+    def _matching(self, htable: str, op: str, val: str, *, by_name: bool) -> tuple[HashTable, Callable[[str, Item], bool]] | None:
+        table = self._table(htable)
+        test = matcher(op, val)
+        if test is None:
+            self.rt.log.warning("htable: unknown operator %s: eq, ne, sw and re are known", op)
+        if table is None or test is None:
+            return None
+        return table, (lambda key, value: test(key)) if by_name else (lambda key, value: isinstance(value, str) and test(value))
+
+    def _remove(self, htable: str, op: str, val: str, *, by_name: bool) -> int:
+        found = self._matching(htable, op, val, by_name=by_name)
+        if found is None:
+            return -1
+        found[0].remove(found[1])
+        return 1
+
+    def _has(self, htable: str, op: str, val: str, *, by_name: bool) -> int:
+        found = self._matching(htable, op, val, by_name=by_name)
+        return 1 if found is not None and any(found[1](key, value) for key, value in found[0].items()) else -1
+
+    @function(ANY, "sht_match_name", "sht_has_name")
+    def sht_match_name(self, ctx: Ctx, htable: str, op: str, mval: str) -> int:
+        return self._has(htable, op, mval, by_name=True)
+
+    @function(ANY, "sht_match_str_value", "sht_has_str_value")
+    def sht_match_str_value(self, ctx: Ctx, htable: str, op: str, mval: str) -> int:
+        return self._has(htable, op, mval, by_name=False)
+
+    # -- iterators -------------------------------------------------------------------------------------------------------
+
+    def _cursor(self, iname: str) -> _Cursor | None:
+        cursor = self.cursors.get(iname)
+        if cursor is None:
+            self.rt.log.error("htable: iterator %s was not started", iname)
+        return cursor
+
+    @function(ANY)
+    def sht_iterator_start(self, ctx: Ctx, iname: str, hname: str) -> int:
+        table = self._table(hname)
+        if table is None:
+            return -1
+        self.cursors[iname] = _Cursor(table)
+        return 1
+
+    @function(ANY)
+    def sht_iterator_next(self, ctx: Ctx, iname: str) -> int:
+        cursor = self._cursor(iname)
+        return 1 if cursor is not None and cursor.next() else -1
+
+    @function(ANY)
+    def sht_iterator_end(self, ctx: Ctx, iname: str) -> int:
+        self.cursors.pop(iname, None)
+        return 1
+
+    @function(ANY)
+    def sht_iterator_rm(self, ctx: Ctx, iname: str) -> int:
+        cursor = self._cursor(iname)
+        if cursor is None or cursor.key is None:
+            return -1
+        cursor.table.rows.delete(cursor.key)
+        return 1
+
+    @function(ANY)
+    def sht_iterator_sets(self, ctx: Ctx, iname: str, sval: str) -> int:
+        return self._iterator_set(iname, sval)
+
+    @function(ANY)
+    def sht_iterator_seti(self, ctx: Ctx, iname: str, ival: int) -> int:
+        return self._iterator_set(iname, ival)
+
+    def _iterator_set(self, iname: str, value: Item) -> int:
+        cursor = self._cursor(iname)
+        if cursor is None or cursor.key is None:
+            return -1
+        cursor.table.put(cursor.key, value)
+        return 1
+
+    @function(ANY)
+    def sht_iterator_setex(self, ctx: Ctx, iname: str, exval: int) -> int:
+        cursor = self._cursor(iname)
+        if cursor is None or cursor.key is None:
+            return -1
+        cursor.table.set_seconds(cursor.key, exval)
+        return 1
+
+    # -- RPC -------------------------------------------------------------------------------------------------------------
+
+    def _known(self, htable: str) -> HashTable:
+        table = self.tables.get(htable)
+        if table is None:
+            raise RpcFault(500, "No such htable")
+        return table
+
+    @rpc("htable.get")
+    def rpc_get(self, htable: str, key: str) -> dict[str, Any]:
+        """One item."""
+        table = self._known(htable)
+        value = table.rows.get(str(key))
+        if value is None:
+            raise RpcFault(500, "Key name doesn't exist in htable.")
+        at = table.rows.expires(str(key))
+        expire = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)) if at else "NEVER"
+        return {"item": {"name": str(key), "value": value, "flags": 2 if isinstance(value, str) else 0, "expire": expire}}
+
+    @rpc("htable.sets")
+    def rpc_sets(self, htable: str, key: str, value: str) -> str:
+        """Set an item to a text."""
+        self._known(htable).put(str(key), str(value))
+        return "Ok. Key set to new value."
+
+    @rpc("htable.seti")
+    def rpc_seti(self, htable: str, key: str, value: int) -> str:
+        """Set an item to a number."""
+        self._known(htable).put(str(key), _number(value))
+        return "Ok. Key set to new value."
+
+    @rpc("htable.setex")
+    def rpc_setex(self, htable: str, key: str, seconds: int) -> str:
+        """Let an item expire some seconds from now."""
+        self._known(htable).set_seconds(str(key), _number(seconds))
+        return "Ok"
+
+    @rpc("htable.setxs")
+    def rpc_setxs(self, htable: str, key: str, value: str, seconds: int) -> str:
+        """Set an item to a text, with its expiry."""
+        table = self._known(htable)
+        table.put(str(key), str(value), _number(seconds) if table.autoexpire else 0)
+        return "Ok. Key set to new value."
+
+    @rpc("htable.setxi")
+    def rpc_setxi(self, htable: str, key: str, value: int, seconds: int) -> str:
+        """Set an item to a number, with its expiry."""
+        table = self._known(htable)
+        table.put(str(key), _number(value), _number(seconds) if table.autoexpire else 0)
+        return "Ok. Key set to new value."
+
+    @rpc("htable.delete")
+    def rpc_delete(self, htable: str, key: str) -> str:
+        """Remove an item."""
+        if not self._known(htable).rows.delete(str(key)):
+            raise RpcFault(404, "Key not found in htable.")
+        return "Ok. Key deleted."
+
+    @rpc("htable.flush")
+    def rpc_flush(self, htable: str) -> str:
+        """Remove all items of a table."""
+        self._known(htable).rows.clear()
+        return "Ok. Htable flushed."
+
+    @rpc("htable.dump")
+    def rpc_dump(self, htable: str) -> list[dict[str, Any]]:
+        """All items of a table, by slot."""
+        table = self._known(htable)
+        slots: dict[int, list[dict[str, Any]]] = {}
+        for key, value in table.items():
+            slots.setdefault(table.slot(key), []).append({"name": key, "value": value, "type": "str" if isinstance(value, str) else "int"})
+        return [{"entry": number, "size": len(slots[number]), "slot": slots[number]} for number in sorted(slots)]
+
+    @rpc("htable.listTables")
+    def rpc_list(self) -> list[dict[str, Any]]:
+        """The tables and their attributes."""
+        return [{"name": t.name, "dbtable": "", "dbmode": 0, "expire": t.autoexpire, "updateexpire": int(t.updateexpire), "size": t.slots, "dmqreplicate": 0}
+                for t in reversed(self.tables.values())]  # fmt: skip
+
+    @rpc("htable.stats")
+    def rpc_stats(self) -> list[dict[str, Any]]:
+        """How the items of each table are spread."""
+        out = []
+        for table in reversed(self.tables.values()):
+            counts = [0] * table.slots
+            for key, _ in table.items():
+                counts[table.slot(key)] += 1
+            out.append({"name": table.name, "slots": table.slots, "all": sum(counts), "min": min(counts), "max": max(counts)})
+        return out
+
+    @rpc("htable.reload", "htable.store")
+    def rpc_database(self, htable: str) -> str:
+        """Tables are kept in memory: there is nothing to load from or to write to."""
+        self._known(htable)
+        raise RpcFault(500, "No htable db_url")
+
+
+def _number(value: Any) -> int:
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise RpcFault(400, "Invalid Parameters") from None
+
+
+module = Htable

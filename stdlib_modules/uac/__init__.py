@@ -1,0 +1,49 @@
+"""Module uac: what a user agent client does. Replacing From and To, answering challenges, sending requests.
+
+Not there: remote registrations (``uac_reg_*``), and keeping the replaced addresses in a dialog (``restore_dlg``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kamc.declare import Module
+from kamc.errors import ConfigError
+from stdlib_modules.uac.auth import AuthFunctions, Credential
+from stdlib_modules.uac.replace import ReplaceFunctions
+from stdlib_modules.uac.requests import Request, RequestFunctions
+
+_MODES = ("none", "manual", "auto")
+
+
+class Uac(AuthFunctions, RequestFunctions, ReplaceFunctions, Module):
+    name = "uac"
+    depends = ("tm",)
+    tuning_params = ("reg_hash_size", "reg_gc_interval", "reload_delta")
+
+    class Params:
+        rr_from_store_param: str = "vsf"
+        rr_to_store_param: str = "vst"
+        restore_mode: str = "auto"
+        restore_passwd: str = ""
+        auth_username_avp: str = ""
+        auth_realm_avp: str = ""
+        auth_password_avp: str = ""
+        default_socket: str = ""
+
+    def __init__(self, rt: Any) -> None:
+        super().__init__(rt)
+        self.credentials: list[Credential] = []
+        self.current = Request()
+
+    def mod_init(self) -> None:
+        mode = self.p.restore_mode
+        if mode not in _MODES:
+            raise ConfigError(f"uac: restore_mode is none, manual or auto, not {mode!r}")
+        self.restore, self.automatic = mode != "none", mode == "auto"
+        rr = self.rt.module("rr")
+        if self.automatic and rr is not None:
+            rr.on_route.append(self.on_route)
+
+
+module = Uac
