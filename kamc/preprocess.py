@@ -237,7 +237,7 @@ class Preprocessor:
         elif self.balance < 0:
             for span in self.extra_ends[: -self.balance]:
                 self.sink.error("K0205", span, "#!endif without #!ifdef", label="nothing is open here",
-                                notes=(f"Kamailio names the end, {at.where()}",))  # fmt: skip
+                                notes=(f"Kamailio names {span.file.name}:{span.line + 1}",))  # fmt: skip
 
     # -- includes --------------------------------------------------------------------------------------------------------
 

@@ -92,6 +92,8 @@ class TransformationDecl:
     method: str
     args: tuple[str, ...]
     required: int
+    #: it is asked about ``$null``, too
+    nulls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +145,11 @@ def pv_class(*names: str, set: bool = False, index: bool = False, optional: bool
     return mark
 
 
-def transformation(*names: str) -> Callable[[F], F]:
-    """Mark a static method ``(value, *args) -> value`` as the transformation ``class.name``."""
+def transformation(*names: str, nulls: bool = False) -> Callable[[F], F]:
+    """Mark a static method ``(value, *args) -> value`` as the transformation ``class.name``. Without ``nulls`` it never sees None."""
 
     def mark(fn: F) -> F:
-        fn.__dict__.setdefault("_kamc", []).append(("transformation", names))
+        fn.__dict__.setdefault("_kamc", []).append(("transformation", names, nulls))
         return fn
 
     return mark
@@ -263,7 +265,7 @@ def _collect(cls: type[Module], out: Declarations, attr: str, fn: Any, mark: tup
         code = fn.__code__
         args = tuple(_annotation(fn.__annotations__.get(a, "Value"))[0] for a in code.co_varnames[1 : code.co_argcount])
         for name in names:
-            out.transformations[name] = TransformationDecl(name, module, attr, args, len(args) - len(fn.__defaults__ or ()))
+            out.transformations[name] = TransformationDecl(name, module, attr, args, len(args) - len(fn.__defaults__ or ()), mark[2])
     elif what == "rpc":
         for name in names:
             out.rpcs[name] = RpcDecl(name, attr, (fn.__doc__ or "").strip())

@@ -45,6 +45,8 @@ class Runtime:
         self.pv_decls: dict[str, tuple[Module, PvDecl]] = {}
         self.transformations: dict[str, tuple[Callable[..., Any], TransformationDecl]] = {}
         self.defines: dict[str, str | None] = {}
+        #: which Kamailio the configuration was built for: head or 5.6
+        self.compat = "head"
         self.entry = ""
         self.base = ""
         self.sources: frozenset[str] = frozenset()

@@ -62,10 +62,11 @@ def load_program(files: Mapping[str, bytes], rt: Runtime, base: str) -> dict[str
     params = read_params(files)
     manifest = json.loads(files["manifest.json"])
     rt.entry, rt.base = manifest["entry"], base
+    rt.compat = manifest["options"].get("compat", "head")
     rt.sources = frozenset(os.path.join(base, s) for s in manifest["sources"])
     _core_params(rt, params)
     _modules(rt, params)
-    namespace: dict[str, Any] = {"__builtins__": __builtins__, **helpers(manifest["options"].get("compat", "head"))}
+    namespace: dict[str, Any] = {"__builtins__": __builtins__, **helpers(rt.compat)}
     namespace["rt"] = rt
     namespace["V"] = rt.vars
     namespace["MAX_WHILE_LOOPS"] = rt.param("max_while_loops")

@@ -38,6 +38,8 @@ class MessageVars(Vars):
 
     @pv("ru", "ruri", set="set_ru")
     def pv_ru(self, ctx: Ctx) -> str | None:
+        if self.rt.compat == "5.6" and ctx.msg.is_request and parse_uri(ctx.ruri) is None:
+            return None
         return ctx.ruri if ctx.msg.is_request else None
 
     def set_ru(self, ctx: Ctx, value: Value) -> None:
@@ -247,6 +249,8 @@ class MessageVars(Vars):
     def pv_hfl(self, spec: PvSpec) -> BoundPv:
         lines = self._header_lines(spec)
         index, index_of = index_getter(self.rt, spec)
+        # Kamailio 5.6 has the contacts of one header the other way round, and no counting from the end
+        older = self.rt.compat == "5.6" and (spec.inner or "").strip().lower() in ("contact", "m")
 
         def get(ctx: Ctx) -> Value:
             found = lines(ctx)
@@ -254,6 +258,9 @@ class MessageVars(Vars):
                 return ",".join(h[2] for h in found) if found else None
             members = [m.strip() for h in found for m in split_quoted(h[2], ",")]
             at = to_int(index_of(ctx)) if index_of is not None else int(index or 0)
+            if older:
+                members = [m.strip() for h in found for m in reversed(split_quoted(h[2], ","))]
+                return members[at] if 0 <= at < len(members) else None
             return members[at] if -len(members) <= at < len(members) else None
 
         return BoundPv(get)

@@ -68,7 +68,7 @@ def _transformed(rt: Runtime, get: Getter, step: Transformation) -> Getter:
             value = get(ctx)
             return None if value is None else function(value, *constant)
 
-        return plain
+        return (lambda ctx: function(get(ctx), *constant)) if decl.nulls else plain
     kinds = decl.args
 
     def computed(ctx: Ctx) -> Value:
