@@ -146,6 +146,8 @@ class RouteCall(Expr):
 
     word: str | None
     target: Expr | None
+    #: the place of the name
+    name_span: Span | None = None
 
 
 # -- statements --------------------------------------------------------------------------------------------------------------

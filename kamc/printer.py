@@ -196,5 +196,5 @@ def same(a: Any, b: Any) -> bool:
         return same(a.items, b.items)
     if type(a) is not type(b):
         return False
-    ignored = {"span", "seen", "quote", "braces", "text" if isinstance(a, n.Int) else "", "compat"}
+    ignored = {"span", "name_span", "seen", "quote", "braces", "text" if isinstance(a, n.Int) else "", "compat"}
     return all(same(getattr(a, f.name), getattr(b, f.name)) for f in fields(a) if f.name not in ignored)

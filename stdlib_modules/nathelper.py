@@ -15,7 +15,7 @@ from kamc.runtime.pv.bind import bind
 from kamc.runtime.sip.addr import NameAddr, parse_addr_list
 from kamc.runtime.sip.uri import Uri, parse_uri
 
-_ROB = Routes.REQUEST | Routes.ONREPLY | Routes.BRANCH
+_ROB = Routes.REQUEST | Routes.ONREPLY | Routes.BRANCH | Routes.LOCAL
 _PRIVATE = [ipaddress.ip_network(n) for n in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")]
 #: RFC 6598, carrier-grade NAT: counts with nat_addr_mode 1
 _SHARED = ipaddress.ip_network("100.64.0.0/10")
@@ -72,7 +72,7 @@ class Nathelper(Module):
     def _sdp_hosts(self, ctx: Ctx) -> list[str]:
         return _CONNECTION.findall(ctx.msg.body)
 
-    @function(Routes.REQUEST | Routes.FAILURE | Routes.ONREPLY | Routes.BRANCH)
+    @function(Routes.REQUEST | Routes.FAILURE | Routes.ONREPLY | Routes.BRANCH | Routes.LOCAL)
     def nat_uac_test(self, ctx: Ctx, flags: int) -> int:
         """1 private Contact, 2 source is not the Via's address, 4 private Via, 8 private address in the SDP, 16 source port is not the
         Via's, 32 private source, 64 WebSocket, 128 source port is not the Contact's, 256 source is not the SDP's address."""
@@ -155,7 +155,7 @@ class Nathelper(Module):
         """As add_contact_alias(); an alias that is there gives way."""
         return self._alias_from_source(ctx)
 
-    @function(Routes.REQUEST | Routes.BRANCH)
+    @function(Routes.REQUEST | Routes.BRANCH | Routes.LOCAL)
     def handle_ruri_alias(self, ctx: Ctx, mode: int = 0) -> int:
         """The alias of the request URI becomes the destination and is taken out. ``mode`` 1 takes the last one instead of the first.
         2 when there is none, -1 when it is none."""

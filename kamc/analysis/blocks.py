@@ -176,7 +176,7 @@ class BlockChecker(CallChecks):
 
     def route_call(self, e: n.RouteCall) -> None:
         if e.word is not None:
-            self._use_route(e.word, e.span)
+            self._use_route(e.word, e.name_span or e.span)
             return
         target = e.target
         if target is None:
@@ -187,7 +187,7 @@ class BlockChecker(CallChecks):
             self.unit.route_uses.append(("dynamic", "", e.span))
             self.unit.edges.append(RouteEdge(self.route, "request", None, e.span))
         else:
-            self._use_route(str(constant), e.span)
+            self._use_route(str(constant), target.span)
 
     def _use_route(self, name: str, span: Span) -> None:
         self.unit.route_uses.append(("request", name, span))

@@ -60,10 +60,11 @@ class PosixRegex:
         self._fast = re.compile(fast, re.ASCII | re.DOTALL | (re.IGNORECASE if icase else 0)) if fast is not None else None
         self.test: Callable[[str], object] = self._fast.search if self._fast is not None else self._slow_test
 
-    def __del__(self) -> None:
+    def __del__(self, libc: Callable[[], ctypes.CDLL] = _libc) -> None:
+        # the default keeps the function while the interpreter ends
         compiled = getattr(self, "_compiled", None)
         if compiled is not None:
-            _libc().regfree(compiled)
+            libc().regfree(compiled)
 
     def _slow_test(self, text: str) -> bool:
         return bool(_libc().regexec(self._compiled, text.encode("latin-1", "replace"), 0, None, 0) == 0)

@@ -286,7 +286,7 @@ class ExpressionRules(GrammarBase):
 
     def p_route_call_word(self, p: Any) -> None:
         """route_call : ROUTE LPAREN ID RPAREN"""
-        p[0] = n.RouteCall(span=self.whole(p), word=p[3], target=None)
+        p[0] = n.RouteCall(span=self.whole(p), word=p[3], target=None, name_span=self.at(p, 3))
 
     def p_route_call_expr(self, p: Any) -> None:
         """route_call : ROUTE LPAREN expr RPAREN"""

@@ -75,7 +75,11 @@ class AuthFunctions:
         user, realm, password = (to_str(v) for v in values)
         return [Credential(user, realm, password, hashed), *self.credentials]
 
-    @function(_ROUTES, "uac_auth", "uac_auth_mode")
+    @function(_ROUTES)
+    def uac_auth_mode(self, ctx: Ctx, vmode: int) -> int:
+        return self.uac_auth(ctx, vmode)
+
+    @function(_ROUTES)
     def uac_auth(self, ctx: Ctx, mode: int = 0) -> int:
         """Put the answer to a 401 or 407 into the request; t_relay() then sends it in a new branch. With mode 1 the password is HA1."""
         reply = self._challenged(ctx)

@@ -67,15 +67,15 @@ def test_check_formats(cfg: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "error[K0401]: route[C] is not defined" in capsys.readouterr().err
     assert main(["check", str(bad), "--format", "json"]) == 1
     found = json.loads(capsys.readouterr().out)
-    assert [(d["code"], d["line"], d["column"]) for d in found] == [("K0401", 12, 9), ("K0403", 17, 1)]
+    assert [(d["code"], d["line"], d["column"]) for d in found] == [("K0401", 12, 15), ("K0403", 17, 1)]
     assert main(["check", str(bad), "--format", "sarif"]) == 1
     run = json.loads(capsys.readouterr().out)["runs"][0]
     assert [r["ruleId"] for r in run["results"]] == ["K0401", "K0403"]
-    assert run["results"][0]["locations"][0]["physicalLocation"]["region"] == {"startLine": 12, "startColumn": 9, "endLine": 12, "endColumn": 17}
+    assert run["results"][0]["locations"][0]["physicalLocation"]["region"] == {"startLine": 12, "startColumn": 15, "endLine": 12, "endColumn": 16}
     assert [rule["id"] for rule in run["tool"]["driver"]["rules"]] == ["K0401", "K0403"]
     assert main(["check", str(bad), "--format", "github"]) == 1
     first = capsys.readouterr().out.splitlines()[0]
-    assert first.startswith(f"::error file={bad},line=12,endLine=12,col=9,endColumn=17,title=K0401 unknown route::route[C] is not defined")
+    assert first.startswith(f"::error file={bad},line=12,endLine=12,col=15,endColumn=16,title=K0401 unknown route::route[C] is not defined")
 
 
 def test_warnings_fail_only_when_strict(cfg: Path) -> None:
