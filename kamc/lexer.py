@@ -27,6 +27,7 @@ from kamc.tokens import NUMBER_WORDS, OPERATORS, TOKENS, closing_bracket, closin
 _H: Final = "[0-9A-Fa-f]{1,4}"
 _IP6: Final = rf"(?:{_H}(?::{_H}){{7}}|(?:{_H}(?::{_H})*)?::(?:{_H}(?::{_H})*)?(?::?\d+\.\d+\.\d+\.\d+)?)(?![0-9A-Za-z_:])"
 _EVENT: Final = re.compile(r"[a-zA-Z][0-9a-zA-Z-]*(?::[a-zA-Z][0-9a-zA-Z_-]*)+")
+_BEFORE_BRACKET: Final = re.compile(r"[ \t]*([A-Za-z0-9_\"' \t]*?)[ \t]*(?=\[)")
 _EVENT_HEAD: Final = re.compile(r"[^\]\n]*")
 
 
@@ -277,6 +278,10 @@ class CfgLexer:
                 t.value = (NUMBER_WORDS[text], text)
             elif kind == "EVENT_ROUTE":
                 self._event_bracket = True
+                before = _BEFORE_BRACKET.match(t.lexer.lexdata, t.lexer.lexpos)
+                if before is not None and before.group().strip():
+                    self.sink.warning("K0101", self.frames[-1].span(*before.span(1)), "Kamailio overlooks what stands before the bracket")
+                    t.lexer.lexpos = before.end()
             return t
         if text in self.pp.defines:
             return self.restart(t, lambda: self._expand(text, self.here(t)))

@@ -240,6 +240,8 @@ class RouteBlock(Item):
     body: Block
     keyword: str
     quoted: bool = False
+    #: the unnamed block written as ``[0]``: it may stand once
+    zero: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -105,7 +105,6 @@ class CfgGrammar(ExpressionRules, StatementRules, TopLevelRules):
         self.items = []
         self.declared_flags = set()
         self.failed = False
-        self.late_notes = []
         self.stream: TokenStream | None = None
         self.parser: Any = None
         self.syntax_errors = 0
@@ -211,8 +210,15 @@ class CfgGrammar(ExpressionRules, StatementRules, TopLevelRules):
         if inside and (top or tok.type in _NEVER_INSIDE):
             self.sink.error("K0101", span, f"syntax error at {name}: a '}}' is missing before it", notes=still_open)
             return
+        if tok.type == "RBRACE" and previous is not None and stream.previous.type == "LBRACE":
+            self.sink.error("K0101", previous.to(span), "syntax error: a block needs at least one statement", hint="';' is one",
+                            notes=(f"noticed at {span.where()}",))  # fmt: skip
+            return
+        if tok.type == "RBRACE" and not inside:
+            self.sink.error("K0101", span, "syntax error: '}' without '{'", label="nothing is open here")
+            return
         missing = None
-        if "SEMICOLON" in expected and tok.type in _STATEMENT_STARTS:
+        if inside and "SEMICOLON" in expected and tok.type in _STATEMENT_STARTS:
             missing = ";"
         elif "RPAREN" in expected and tok.type in ("SEMICOLON", "LBRACE", "RBRACE"):
             missing = ")"

@@ -120,7 +120,7 @@ class Printer:
     # -- top level -------------------------------------------------------------------------------------------------------
 
     def print_RouteBlock(self, b: n.RouteBlock) -> str:
-        name = "" if b.name is None else f"[{quote(b.name) if b.quoted else b.name}]"
+        name = ("[0]" if b.zero else "") if b.name is None else f"[{quote(b.name) if b.quoted else b.name}]"
         return "\n".join([f"{b.keyword}{name} {{", *self.block(b.body, 1), "}"])
 
     def print_CoreParam(self, p: n.CoreParam) -> str:

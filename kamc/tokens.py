@@ -91,7 +91,7 @@ TOKENS: Final = (
 )  # fmt: skip
 
 OPERATORS: Final[dict[str, str]] = {
-    "+=": "UNUSED", "==": "EQUAL_T", "=~": "MATCH", "=": "EQUAL", "!=": "DIFF", "!": "NOT", "&&": "LOG_AND", "&": "BIN_AND", "||": "LOG_OR",
+    "+=": "UNUSED", "@": "UNUSED", "%": "UNUSED", "==": "EQUAL_T", "=~": "MATCH", "=": "EQUAL", "!=": "DIFF", "!": "NOT", "&&": "LOG_AND", "&": "BIN_AND", "||": "LOG_OR",
     "|": "BIN_OR", "<<": "LSHIFT", "<=": "LTE", "<": "LT", ">>": "RSHIFT", ">=": "GTE", ">": "GT", "+": "PLUS", "-": "MINUS", "*": "STAR",
     "/": "SLASH", "~": "BIN_NOT", "^": "BIN_XOR", ",": "COMMA", ";": "SEMICOLON", ":": "COLON", "(": "LPAREN", ")": "RPAREN", "{": "LBRACE",
     "}": "RBRACE", "[": "LBRACK", "]": "RBRACK", ".": "DOT",

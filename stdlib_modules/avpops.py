@@ -33,9 +33,10 @@ _ARITHMETIC: Final[dict[str, Callable[[int, int], int]]] = {
 
 @dataclass(frozen=True, slots=True)
 class AvpName:
-    """``$avp(name)``: its key on the stacks of a context."""
+    """``$avp(name)``: its key on the stacks of a context. ``indexed`` is the whole text where an index names one of its values."""
 
     key: str
+    indexed: str | None = None
 
     def stack(self, ctx: Ctx) -> list[Any]:
         found: list[Any] = ctx.avps.get(self.key, [])
@@ -52,9 +53,9 @@ def avp_name(text: str) -> AvpName:
         spec = parse_pv(text)
     except PvSyntaxError as err:
         raise ValueError(f"{text!r} is no variable: {err}") from None
-    if spec.name != "avp" or not spec.inner or "$" in spec.inner or spec.index or spec.transformations:
+    if spec.name != "avp" or not spec.inner or "$" in spec.inner or spec.transformations:
         raise ValueError(f"{text!r} is no $avp(name)")
-    return AvpName(spec.inner.strip().removeprefix("s:"))
+    return AvpName(spec.inner.strip().removeprefix("s:"), text if spec.index is not None else None)
 
 
 @lru_cache(maxsize=1024)
@@ -69,6 +70,8 @@ def names_and_flags(text: str, flags: str, count: int) -> tuple[tuple[AvpName, .
             raise ValueError(f"unknown flags {part!r}")
         else:
             found += part
+    if any(name.indexed for name in names) and (count > 1 or flags != _TESTS):
+        raise ValueError(f"{text!r}: an index has no meaning here")
     if not 1 <= len(names) <= count:
         raise ValueError(f"{text!r} does not name one AVP" if count == 1 else f"{text!r} does not name one or two AVPs")
     return tuple(names), found
@@ -102,6 +105,8 @@ def operand(text: str, operators: frozenset[str], flags: str) -> Operand:
     return Operand(parts[0], value.removeprefix("s:"), None, given)
 
 
+#: flags of is_avp_set
+_TESTS: Final = "ens"
 _CHECKS: Final = frozenset({*_COMPARE, *_BITS, "re", "fm"})
 _OPERATIONS: Final = frozenset(_ARITHMETIC)
 _DESTINATIONS: Final = {"$ru": ("", "username", "domain"), "$du": ("",), "$br": ("",)}
@@ -131,7 +136,7 @@ class Avpops(Module):
 
     @classmethod
     def check_call_is_avp_set(cls, args: tuple[Any, ...]) -> str | None:
-        return _problem(names_and_flags, args[0], "ens", 1)
+        return _problem(names_and_flags, args[0], _TESTS, 1)
 
     @classmethod
     def check_call_avp_copy(cls, args: tuple[Any, ...]) -> str | None:
@@ -180,11 +185,11 @@ class Avpops(Module):
     @function(_ROUTES)
     def is_avp_set(self, ctx: Ctx, name: Lit) -> int:
         """Whether it has a value; ``e`` an empty one, ``n`` a number, ``s`` a text."""
-        (avp,), flags = names_and_flags(name, "ens", 1)
+        (avp,), flags = names_and_flags(name, _TESTS, 1)
         stack = avp.stack(ctx)
-        if not stack:
+        value = (stack[-1] if stack else None) if avp.indexed is None else self._bound(avp.indexed)(ctx)
+        if value is None:
             return -1
-        value = stack[-1]
         kind = ("n" not in flags or isinstance(value, int)) and ("s" not in flags or isinstance(value, str))
         return 1 if kind and ("e" not in flags or value in ("", 0)) else -1
 

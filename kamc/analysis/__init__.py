@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from kamc import nodes as n
-from kamc.analysis.blocks import check_blocks
+from kamc.analysis.blocks import check_blocks, check_statement_types
 from kamc.analysis.flow import check_flow
 from kamc.analysis.items import collect_blocks, collect_items
 from kamc.analysis.loadtime import resolve_load_time
@@ -27,6 +27,7 @@ def check_structure(cfg: n.CfgFile, sink: DiagnosticSink) -> None:
     """What can be said of a configuration without looking at a module: for ``kamc check --syntax``."""
     unit = Unit(cfg, Registry(), sink)
     collect_blocks(unit)
+    check_statement_types(unit)
     check_text(unit)
 
 

@@ -3,14 +3,44 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import replace
 from typing import Any
 
 from kamc import nodes as n
 from kamc.analysis.calls import CallChecks
 from kamc.analysis.types import check_types, const_value, is_constant
 from kamc.analysis.unit import RouteEdge, Unit
+from kamc.diagnostics import DiagnosticSink
 from kamc.source import Span
+
+
+def note_seen(sink: DiagnosticSink, before: int, s: n.If | n.While | n.Switch) -> None:
+    """Kamailio names the line where it finished reading a compound statement: say so at the findings since ``before``, for those who
+    compare."""
+    if s.seen is None or s.seen.line == s.span.line:
+        return
+    for index in range(before, len(sink.items)):
+        d = sink.items[index]
+        if d.span is not None and d.span.file is s.seen.file and not any("Kamailio" in note for note in d.notes):
+            sink.annotate(index, f"Kamailio reports this where the statement ends, at {s.seen.where()}; it begins at {s.span.where()}")
+
+
+def check_statement_types(unit: Unit) -> None:
+    """Operands that do not go together, without looking at functions or variables."""
+    for route in unit.routes.values():
+        for block in route.blocks:
+            for node in n.walk(block):
+                before = len(unit.sink.items)
+                match node:
+                    case n.If() | n.While():
+                        check_types(unit.sink, node.test)
+                        note_seen(unit.sink, before, node)
+                    case n.Switch():
+                        check_types(unit.sink, node.value)
+                        note_seen(unit.sink, before, node)
+                    case n.Assign() | n.AssignExpr():
+                        check_types(unit.sink, node.value)
+                    case n.Control() if node.value is not None:
+                        check_types(unit.sink, node.value)
 
 
 def check_blocks(unit: Unit) -> None:
@@ -44,31 +74,21 @@ class BlockChecker(CallChecks):
                 self.statements(s.then.body)
                 if s.orelse is not None:
                     self.statements(s.orelse.body)
-                self._note_seen(before, s)
+                note_seen(self.sink, before, s)
             case n.While():
                 before = len(self.sink.items)
                 self.expression(s.test)
                 check_types(self.sink, s.test)
                 self.statements(s.body.body)
-                self._note_seen(before, s)
+                note_seen(self.sink, before, s)
             case n.Switch():
                 before = len(self.sink.items)
                 self.switch(s)
-                self._note_seen(before, s)
+                note_seen(self.sink, before, s)
             case n.Control():
                 if s.value is not None:
                     self.expression(s.value)
                     check_types(self.sink, s.value)
-
-    def _note_seen(self, before: int, s: n.If | n.While | n.Switch) -> None:
-        """Kamailio names the line where it finished reading a compound statement: say so, for those who compare."""
-        if s.seen is None or s.seen.line == s.span.line:
-            return
-        for index in range(before, len(self.sink.items)):
-            d = self.sink.items[index]
-            if d.span is not None and d.span.file is s.seen.file and not any("Kamailio" in note for note in d.notes):
-                note = f"Kamailio reports this where the statement ends, at {s.seen.where()}; it begins at {s.span.where()}"
-                self.sink.items[index] = replace(d, notes=(*d.notes, note))
 
     def assign(self, target: n.Expr, value: n.Expr) -> None:
         if isinstance(target, n.PvRef):
@@ -146,8 +166,6 @@ class BlockChecker(CallChecks):
                 self.core_test(e)
             case n.Unary():
                 self.expression(e.operand)
-                if e.op == "defined" and isinstance(const_value(e.operand), int):
-                    self.sink.error("K0601", e.span, "'defined' of a number has no meaning")
             case n.Paren():
                 self.expression(e.inner)
             case n.Selval():

@@ -172,7 +172,7 @@ def _block(unit: Unit, item: n.RouteBlock) -> None:
     route = unit.routes.get(key)
     if route is None:
         unit.routes[key] = Route(item.kind, item.name, [item])
-    elif item.name is None:
+    elif item.name is None and not item.zero:
         route.blocks.append(item)
     else:
         end = item.body.span

@@ -107,14 +107,17 @@ def check_types(sink: DiagnosticSink, e: n.Node) -> None:
     if not isinstance(e, n.Binary | n.Unary):
         return
     if isinstance(e, n.Unary):
-        if e.op in ("-", "~") and static_type(e.operand) == "str":
-            sink.error("K0601", e.operand.span, f"'{e.op}' wants a number, this is a text")
+        kind = static_type(e.operand)
+        if e.op in ("-", "~", "!") and kind == "str":
+            sink.error("K0601", e.operand.span, f"'{e.op}' wants a number, this is a text", hint="strempty() and comparisons test texts" if e.op == "!" else None)
+        elif e.op == "defined" and kind == "int":
+            sink.error("K0601", e.operand.span, "'defined' of a number has no meaning")
         return
     left, right = static_type(e.left), static_type(e.right)
-    if e.op in _INT_OPS:
+    if e.op in _INT_OPS or e.op in ("&&", "||"):
         for side, kind in ((e.left, left), (e.right, right)):
             if kind == "str":
-                hint = "'=' assigns, '==' compares" if e.op == "=" else "'+' joins texts, '==' or 'eq' compares them"
+                hint = "strempty() and comparisons test texts" if e.op in ("&&", "||") else "'+' joins texts, '==' or 'eq' compares them"
                 sink.error("K0601", side.span, f"'{e.op}' wants numbers, this is a text", hint=hint)
                 return
     elif e.op in ("+", "==", "!=", "eq", "ne") and left == "int" and right == "str" and not isinstance(e.right, n.Unary):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator
 from itertools import takewhile
-from typing import Any
+from typing import Any, Final
 
 from kamc import catalogue
 from kamc import nodes as n
@@ -16,6 +17,9 @@ from kamc.declare.regex import RegexError, compile_regex, error_offset
 from kamc.declare.routes import block_mask
 from kamc.registry import Registry
 from kamc.source import Span
+
+_INDEX: Final = re.compile(r"(?:-?[0-9]+|\*)\Z")
+_NUMBER: Final = re.compile(r"[ \t\r\n]*[+-]?[0-9]+[ \t\r\n]*\Z")
 
 
 def places_of(pieces: tuple[str | PvSpec, ...], text: str, span: Span) -> Iterator[tuple[PvSpec, Span]]:
@@ -113,8 +117,10 @@ class VariableChecks:
                 return  # outside of KAMAILIO mode an unknown $name is an avp
             self.unknown_pv(spec, span)
             return
-        if decl.inner == "required" and spec.inner is None:
+        if (decl.inner == "required" and spec.inner is None) or (decl.inner == "required" and not (spec.inner or "").strip()):
             self.sink.error("K0504", span, f"${spec.name} needs a name in brackets")
+        elif isinstance(spec.index, str) and not _INDEX.match(spec.index):
+            self.sink.error("K0504", span, f"{spec.text}: the index is a number, * or a variable, not {spec.index!r}")
         elif decl.inner == "none" and spec.inner is not None:
             self.sink.error("K0504", span, f"${spec.name} takes no name in brackets")
         check = getattr(self.module_of(decl.module), f"check_{decl.method}", None)
@@ -159,6 +165,7 @@ class VariableChecks:
             self.sink.error("K0503", span, f"transformation {{{step.name}}} takes {decl.required} to {len(decl.args)} arguments, not {len(step.args)}")
             return
         check = getattr(self.module_of(decl.module), "check_transformation", None)
-        problem = check(step, decl) if check is not None else None
+        bad = next((a for kind, a in zip(decl.args, step.args, strict=False) if kind == "int" and isinstance(a, str) and not _NUMBER.match(a)), None)
+        problem = f"{bad!r} is no number" if bad is not None else check(step, decl) if check is not None else None
         if problem:
             self.sink.error("K0503", span, f"transformation {{{step.name}}}: {problem}")

@@ -107,7 +107,7 @@ def _bracketed(body: str, whole: str, base: int) -> PvSpec:
         inner, at = body[at + 1 : close], close + 1
     if body.startswith("[", at):
         close = _closing(body, at, "[]")
-        raw, at = body[at + 1 : close].strip(), close + 1
+        raw, at = body[at + 1 : close], close + 1
         index = parse_pv(raw) if raw.startswith("$") else raw
     steps = []
     while True:

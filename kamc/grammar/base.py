@@ -14,7 +14,6 @@ class GrammarBase:
     sink: DiagnosticSink
     spans: list[Span]
     failed: bool
-    late_notes: list[int]
 
     def at(self, p: Any, n: int = 1) -> Span:
         """Span of the n-th symbol."""
@@ -28,15 +27,6 @@ class GrammarBase:
         last = p.lexspan(len(p) - 1)[1]
         span: Span = self.spans[first].to(self.spans[last])
         return span
-
-    def late(self, code: str, span: Span, message: str, hint: str) -> None:
-        """A mistake that Kamailio names where the statement around it ends; see :meth:`note_late`."""
-        self.fail(code, span, message, hint)
-        self.late_notes.append(len(self.sink.items) - 1)
-
-    def note_late(self, seen: Span) -> None:
-        while self.late_notes:
-            self.sink.annotate(self.late_notes.pop(), f"Kamailio reports this where the statement ends, at {seen.where()}")
 
     def fail(self, code: str, span: Span, message: str, hint: str | None = None) -> None:
         self.failed = True

@@ -61,8 +61,6 @@ class ExpressionRules(GrammarBase):
         | INTCAST expr
         | STRCAST expr"""
         op = _WORDS.get(p[1], p[1])
-        if op == "!" and isinstance(p[2], n.SelectRef):
-            self.late("K0601", self.whole(p), "'!' wants a number, a select is a text", 'compare with "", or use strempty()')
         p[0] = n.Unary(span=self.whole(p), op=op, operand=p[2])
 
     def p_expr_function(self, p: Any) -> None:
@@ -264,6 +262,11 @@ class ExpressionRules(GrammarBase):
         p[0] = n.Call(span=self.whole(p), name=p[1], args=args)
         if len(args) > 6:
             self.fail("K0303", self.whole(p), f"{p[1]}() has {len(args)} arguments, six are the limit")
+
+    def p_call_comma(self, p: Any) -> None:
+        """call : ID LPAREN COMMA args RPAREN"""
+        self.sink.warning("K0101", self.at(p, 3), "nothing stands before this comma: Kamailio overlooks it")
+        p[0] = n.Call(span=self.whole(p), name=p[1], args=tuple(p[4]))
 
     def p_call_error(self, p: Any) -> None:
         """call : ID LPAREN error RPAREN"""

@@ -72,12 +72,10 @@ class StatementRules(GrammarBase):
         """if_stmt : IF expr body %prec LOWER_THAN_ELSE
         | IF expr body ELSE body"""
         seen = self.spans[-1]
-        self.note_late(seen)
         p[0] = n.If(span=self.whole(p), test=p[2], then=p[3], orelse=p[5] if len(p) == 6 else None, seen=seen)
 
     def p_while(self, p: Any) -> None:
         """while_stmt : WHILE expr body"""
-        self.note_late(self.spans[-1])
         p[0] = n.While(span=self.whole(p), test=p[2], body=p[3], seen=self.spans[-1])
 
     def p_switch(self, p: Any) -> None:

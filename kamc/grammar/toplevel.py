@@ -313,7 +313,7 @@ class TopLevelRules(GrammarBase):
         | ONREPLY_ROUTE LBRACK route_name RBRACK block_body
         | OTHER_ROUTE LBRACK route_name RBRACK block_body"""
         name, quoted = p[3]
-        self._block(p, None if name == "0" else name, p[5], quoted)
+        self._block(p, None if name == "0" else name, p[5], quoted, zero=name == "0")
 
     def p_block_event(self, p: Any) -> None:
         """block : EVENT_ROUTE LBRACK RBRACK block_body"""
@@ -322,11 +322,11 @@ class TopLevelRules(GrammarBase):
             self.fail("K0405", self.at(p, 2), "an event route needs a name of the form module:event")
         self._block(p, name, p[4], False)
 
-    def _block(self, p: Any, name: str | None, body: n.Block, quoted: bool) -> None:
+    def _block(self, p: Any, name: str | None, body: n.Block, quoted: bool, *, zero: bool = False) -> None:
         word = p[1]
         kind = {"route": "request", "request_route": "request", "onreply_route": "reply"}.get(word, word.removesuffix("_route"))
         head = self.at(p, 1).to(self.at(p, len(p) - 2)) if len(p) > 3 else self.at(p, 1)
-        p[0] = n.RouteBlock(span=head, kind=kind, name=name, body=body, keyword=word, quoted=quoted)
+        p[0] = n.RouteBlock(span=head, kind=kind, name=name, body=body, keyword=word, quoted=quoted, zero=zero)
 
     def p_block_body(self, p: Any) -> None:
         """block_body : LBRACE actions RBRACE"""
