@@ -28,7 +28,7 @@ _H: Final = "[0-9A-Fa-f]{1,4}"
 _IP6: Final = rf"(?:{_H}(?::{_H}){{7}}|(?:{_H}(?::{_H})*)?::(?:{_H}(?::{_H})*)?(?::?\d+\.\d+\.\d+\.\d+)?)(?![0-9A-Za-z_:])"
 _EVENT: Final = re.compile(r"[a-zA-Z][0-9a-zA-Z-]*(?::[a-zA-Z][0-9a-zA-Z_-]*)+")
 _BEFORE_BRACKET: Final = re.compile(r"[ \t]*([A-Za-z0-9_\"' \t]*?)[ \t]*(?=\[)")
-_EVENT_HEAD: Final = re.compile(r"[^\]\n]*")
+_EVENT_HEAD: Final = re.compile(r"[^\[\]\n]*")
 
 
 #: characters that are given to the lexer at a time; tokens that go on after a line end ask for more

@@ -50,7 +50,8 @@ def module_row(m: dict[str, Any]) -> dict[str, Any]:
 #: core names that Kamailio 5.6 has not, for which there is no extracted list
 NEWER_CORE = {
     "core_params": ["domain", "return_mode", "socket"],
-    "transformations": ["num.", "s.escape.crlf", "s.intv", "s.rmhlws", "uri.rmparam", "val."],
+    "transformations": ["num.", "s.byteat", "s.charat", "s.crc32", "s.escape.crlf", "s.intv", "s.keccak", "s.rmhdws", "s.rmhlws", "s.selectsw", "s.sha3",
+                        "s.unescape.crlf", "uri.rmparam", "val."],
 }
 #: what is newer than 5.6 and not dated any closer
 AFTER_5_6 = "5.7"

@@ -117,8 +117,8 @@ class CallChecks(VariableChecks):
     def argument(self, decl: FunctionDecl, kind: str, arg: n.Expr) -> tuple[str, Any]:
         constant = const_value(arg)
         self.expression(arg)
+        check_types(self.sink, arg)
         if constant is None:
-            check_types(self.sink, arg)
             if kind in _ROUTE_KINDS or kind in ("Lit", "Subst"):
                 self.sink.error("K0304", arg.span, f"{decl.name}() wants a constant here")
             if kind == "PvArg" and isinstance(arg, n.PvRef):

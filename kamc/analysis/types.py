@@ -122,6 +122,8 @@ def check_types(sink: DiagnosticSink, e: n.Node) -> None:
                 return
     elif e.op in ("+", "==", "!=", "eq", "ne") and left == "int" and right == "str" and not isinstance(e.right, n.Unary):
         sink.error("K0601", e.right.span, f"a number and a text do not go together with '{e.op}'", hint="(int) or (str) casts")
+    elif e.op in ("==", "!=") and left == "int" and isinstance(e.right, n.PvRef) and e.right.text in ("$null", "$(null)"):
+        sink.error("K0601", e.left.span, "a number is never $null")
     elif e.op == "=~" and left == "int":
         sink.error("K0601", e.left.span, "'=~' wants a text on its left")
     if e.op in ("/", "mod") and is_constant(e.right) and const_value(e.right) in (0, "0"):

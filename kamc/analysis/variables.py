@@ -12,7 +12,7 @@ from kamc import catalogue
 from kamc import nodes as n
 from kamc.analysis.items import registry_at
 from kamc.analysis.unit import Route, Unit
-from kamc.declare.pvspec import PvSpec, PvSyntaxError, parse_format, parse_pv, read_pv, specs_of
+from kamc.declare.pvspec import PvSpec, PvSyntaxError, char_argument, parse_format, parse_pv, read_pv, specs_of
 from kamc.declare.regex import RegexError, compile_regex, error_offset
 from kamc.declare.routes import block_mask
 from kamc.registry import Registry
@@ -166,6 +166,9 @@ class VariableChecks:
             return
         check = getattr(self.module_of(decl.module), "check_transformation", None)
         bad = next((a for kind, a in zip(decl.args, step.args, strict=False) if kind == "int" and isinstance(a, str) and not _NUMBER.match(a)), None)
+        if "" in step.args[char_argument(step.name) :][:1]:
+            self.sink.error("K0503", span, f"transformation {{{step.name}}}: a character is missing")
+            return
         problem = f"{bad!r} is no number" if bad is not None else check(step, decl) if check is not None else None
         if problem:
             self.sink.error("K0503", span, f"transformation {{{step.name}}}: {problem}")

@@ -16,6 +16,13 @@ _RAW: Final = frozenset({"re.subst"})
 #: transformations whose text arguments keep trailing blanks
 _KEEP_BLANKS: Final = frozenset({"s.rm", "s.replace"})
 _CHAR_ARG: Final = {"s.select": 1, "param.value": 1, "param.in": 1, "param.valueat": 1, "param.name": 1, "param.count": 0}
+#: transformations with one argument of which the first character counts; a comma may stand after it
+_FIRST_CHAR: Final = frozenset({"s.before", "s.after", "s.rbefore", "s.rafter", "s.count"})
+
+
+def char_argument(name: str) -> int:
+    """Which argument of a transformation is a single character; a number past all of them where none is."""
+    return _CHAR_ARG.get(name, 99)
 
 
 class PvSyntaxError(ValueError):
@@ -134,6 +141,11 @@ def _transformation(body: str, base: int) -> Transformation:
         return Transformation(name, (), body)
     if name in _RAW:
         return Transformation(name, (rest.strip(),), body)
+    if name in _FIRST_CHAR and not rest.lstrip(" \t\r\n").startswith("$"):
+        piece = rest[:1] if rest.startswith(",") else rest.partition(",")[0]
+        if rest[len(piece) :] not in ("", ","):
+            raise PvSyntaxError(f"unexpected {rest[len(piece) :]!r} in transformation {name}", base)
+        return Transformation(name, (piece,), body)
     args: list[str | PvSpec] = []
     at = 0
     while True:

@@ -180,6 +180,8 @@ class StatementRules(GrammarBase):
     def p_core_forward(self, p: Any) -> None:
         """core_call : FORWARD LPAREN fwd_host RPAREN
         | FORWARD LPAREN fwd_host COMMA fwd_port RPAREN"""
+        if len(p) == 7 and isinstance(p[5], n.Word) and not (isinstance(p[3], n.Word) and p[3].kind == "uri:host"):
+            self.fail("K0101", self.at(p, 5), "syntax error: uri:port goes with uri:host only")
         self._core(p, *((p[3],) if len(p) == 5 else (p[3], p[5])))
 
     def p_fwd_host(self, p: Any) -> None:

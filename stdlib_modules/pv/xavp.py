@@ -16,6 +16,7 @@ from kamc.runtime.context import Ctx
 from kamc.runtime.pv.bind import BoundPv, Getter
 from stdlib_modules.pv.base import Vars
 
+_INDEX = re.compile(r"-?[0-9]+\Z|\*\Z|\$")
 Tree = dict[str, list[Any]]
 _STEP = re.compile(r"([^=\[\]\s]+)(?:\[([^\]]*)\])?\Z")
 
@@ -54,8 +55,11 @@ class XavpVars(Vars):
     @classmethod
     def check_pv_xavp(cls, spec: PvSpec) -> str | None:
         for part in (spec.inner or "").split("=>"):
-            if _STEP.match(part.strip()) is None:
+            match = _STEP.match(part.strip())
+            if match is None:
                 return f"bad name {part!r}"
+            if match.group(2) is not None and not _INDEX.match(match.group(2).strip()):
+                return f"the index is a number, * or a variable, not {match.group(2)!r}"
         return None
 
     check_pv_xavi = check_pv_xavu = check_pv_xavp
