@@ -10,6 +10,9 @@ from kamc.diagnostics import DiagnosticSink
 _INT_OPS = frozenset({"-", "*", "/", "mod", "|", "&", "^", "<<", ">>", "<", ">", "<=", ">=", "ieq", "ine"})
 
 
+_COMPARISONS = frozenset({"==", "!=", "eq", "ne", "ieq", "ine"})
+
+
 def is_constant(e: n.Node) -> bool:
     """Whether the value is known at compile time."""
     match e:
@@ -110,20 +113,22 @@ def check_types(sink: DiagnosticSink, e: n.Node) -> None:
         kind = static_type(e.operand)
         if e.op in ("-", "~", "!") and kind == "str":
             sink.error("K0601", e.operand.span, f"'{e.op}' wants a number, this is a text", hint="strempty() and comparisons test texts" if e.op == "!" else None)
-        elif e.op == "defined" and kind == "int":
-            sink.error("K0601", e.operand.span, "'defined' of a number has no meaning")
+        elif e.op in ("defined", "strlen", "strempty") and kind == "int":
+            sink.error("K0601", e.operand.span, f"'{e.op}' of a number has no meaning")
         return
     left, right = static_type(e.left), static_type(e.right)
-    if e.op in _INT_OPS or e.op in ("&&", "||"):
+    if e.op in _COMPARISONS and left == "int" and isinstance(e.right, n.PvRef) and e.right.text in ("$null", "$(null)"):
+        sink.error("K0601", e.left.span, "a number is never $null")
+    elif e.op in _INT_OPS or e.op in ("&&", "||"):
         for side, kind in ((e.left, left), (e.right, right)):
             if kind == "str":
                 hint = "strempty() and comparisons test texts" if e.op in ("&&", "||") else "'+' joins texts, '==' or 'eq' compares them"
                 sink.error("K0601", side.span, f"'{e.op}' wants numbers, this is a text", hint=hint)
                 return
+    elif e.op in ("eq", "ne") and left == "int":
+        sink.error("K0601", e.left.span, f"'{e.op}' compares texts, this is a number", hint="'==' or 'ieq' compares numbers")
     elif e.op in ("+", "==", "!=", "eq", "ne") and left == "int" and right == "str" and not isinstance(e.right, n.Unary):
         sink.error("K0601", e.right.span, f"a number and a text do not go together with '{e.op}'", hint="(int) or (str) casts")
-    elif e.op in ("==", "!=") and left == "int" and isinstance(e.right, n.PvRef) and e.right.text in ("$null", "$(null)"):
-        sink.error("K0601", e.left.span, "a number is never $null")
     elif e.op == "=~" and left == "int":
         sink.error("K0601", e.left.span, "'=~' wants a text on its left")
     if e.op in ("/", "mod") and is_constant(e.right) and const_value(e.right) in (0, "0"):

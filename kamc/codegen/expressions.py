@@ -234,14 +234,14 @@ class ExpressionCompiler:
         return self.as_int(typed) if typed[1] == "bool" else typed[0]
 
     def _logic(self, e: n.Binary) -> Typed:
-        # Kamailio's optimizer: a neutral constant leaves the other operand as it is
+        # Kamailio's optimizer: a neutral constant (1 for &&, 0 for ||) leaves the other operand, as a number
         neutral = 1 if e.op == "&&" else 0
         for constant, other in ((e.right, e.left), (e.left, e.right)):
             value = const_value(constant)
-            if isinstance(value, int) and (value != 0 if neutral else value == 0):
+            if isinstance(value, int) and value == neutral:
                 if isinstance(other, n.Call | n.RouteCall | n.CoreCall):
                     return self.raw_call(other), "int"
-                return self._value(other)
+                return self.as_int(self._value(other)), "int"
         for constant in (e.left, e.right):
             value = const_value(constant)
             if isinstance(value, int) and (value == 0 if e.op == "&&" else value != 0):
@@ -293,7 +293,7 @@ class ExpressionCompiler:
                 defined = self._defined(left_inner)
                 return defined if negated else ast.UnaryOp(op=ast.Not(), operand=defined)
             return compare(self.value(e.left)[0], ast.IsNot() if negated else ast.Is(), const(None))
-        if e.op in ("==", "!=") and const_value(e.right) == "":
+        if e.op == "==" and const_value(e.right) == "":
             # Kamailio's optimizer makes this a test for the empty text: a number is none
             return compare(self.as_str(self.value(e.left)), op, const(""))
         left, right = self.value(e.left), self.value(e.right)
@@ -338,7 +338,15 @@ class ExpressionCompiler:
     def assignment(self, target: n.Expr, value: n.Expr) -> ast.expr:
         """An assignment as an expression that gives None."""
         spec = self.spec_of(target) if isinstance(target, n.PvRef) else attr_spec(target.text if isinstance(target, n.AttrRef) else "")
-        return call(self.setter(spec), name("ctx"), self.script_value(value)[0])
+        return self.assigned(spec, value, self.script_value(value)[0])
+
+    def assigned(self, spec: PvSpec, value: n.Expr, node: ast.expr) -> ast.expr:
+        """The call of a setter. A number right out of a variable is a text, too, for variables that take texts."""
+        inner = value.inner if isinstance(value, n.Paren) else value
+        decl = self.pv_decl(spec.name)
+        if isinstance(inner, n.PvRef) and decl is not None and decl.kind == "str":
+            node = self.helper("from_pv", node)
+        return call(self.setter(spec), name("ctx"), node)
 
     def _BlockExpr(self, e: n.BlockExpr) -> Typed:
         return compare(call(self.compile_block(e), name("ctx")), ast.Gt(), const(0)), "bool"

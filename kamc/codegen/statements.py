@@ -158,7 +158,7 @@ class RouteCompiler(ExpressionCompiler):
                 value = value if slot else self.helper("zero", value)
             statement: ast.stmt = ast.Assign(targets=[subscript("V", spec.inner or "", store=True)], value=value)
         else:
-            statement = ast.Expr(value=call(self.setter(spec), name("ctx"), value))
+            statement = ast.Expr(value=self.assigned(spec, s.value, value))
         stamp(statement, s.span)
         self.guarded([statement], out, [])
 

@@ -8,6 +8,7 @@ from typing import Any
 from kamc.declare.regex import RegexError, compile_regex
 from kamc.declare.routes import Drop, Exit
 from kamc.declare.values import (
+    DualInt,
     EvalError,
     Value,
     add,
@@ -47,6 +48,11 @@ def zero(value: Value) -> int | str:
     return 0 if value is None else value
 
 
+def from_pv(value: Value) -> Value:
+    """A value right out of a variable, for one that takes texts: a number has its text with it."""
+    return DualInt(value, str(value)) if value.__class__ is int else value
+
+
 def selected(value: Value) -> int | str:
     """The result of ``selval``: undefined becomes the empty text."""
     return "" if value is None else value
@@ -71,7 +77,7 @@ class _Left:
 FELL, BROKE = _Left(), _Left()
 
 _RULES = (add, band, bor, bxor, div, eq, invert, mod, mul, ne, negate, nonzero, shl, shr, sub, to_int, truth, int_arg)
-_HELPERS = {f.__name__: f for f in (*_RULES, shown, to_str, match, zero, selected, parse_int, Exit, Drop, EvalError)} | {"FELL": FELL, "BROKE": BROKE}
+_HELPERS = {f.__name__: f for f in (*_RULES, shown, to_str, match, zero, from_pv, selected, parse_int, Exit, Drop, EvalError)} | {"FELL": FELL, "BROKE": BROKE}
 
 
 def helpers(compat: str) -> dict[str, Any]:

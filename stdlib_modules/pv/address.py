@@ -12,7 +12,7 @@ from kamc.runtime.context import Ctx
 from kamc.runtime.pv.bind import BoundPv, index_getter
 from kamc.runtime.sip.addr import NameAddr, parse_addr_list
 from kamc.runtime.sip.uri import Uri, parse_uri
-from stdlib_modules.pv.base import Vars
+from stdlib_modules.pv.base import Vars, text_only
 
 _CREDENTIAL = re.compile(r"([A-Za-z0-9_-]+)[ \t]*=[ \t]*(?:\"((?:[^\"\\]|\\.)*)\"|([^,\s]*))")
 
@@ -29,6 +29,7 @@ class AddressVars(Vars):
         address = ctx.msg.from_
         return address.uri if address is not None else None
 
+    @text_only
     def set_fu(self, ctx: Ctx, value: Value) -> None:
         self._replace(ctx, "from", value, lambda address: None)
 
@@ -41,6 +42,7 @@ class AddressVars(Vars):
         uri = _uri(ctx.msg.from_)
         return (uri.user or None) if uri is not None else None
 
+    @text_only
     def set_fU(self, ctx: Ctx, value: Value) -> None:
         self._change_uri(ctx, "from", user=to_str(value) or None)
 
@@ -53,6 +55,7 @@ class AddressVars(Vars):
         uri = _uri(ctx.msg.from_)
         return (uri.host or None) if uri is not None else None
 
+    @text_only
     def set_fd(self, ctx: Ctx, value: Value) -> None:
         self._change_uri(ctx, "from", host=to_str(value))
 
@@ -61,6 +64,7 @@ class AddressVars(Vars):
         address = ctx.msg.from_
         return (address.display or None) if address is not None else None
 
+    @text_only
     def set_fn(self, ctx: Ctx, value: Value) -> None:
         self._change_display(ctx, "from", to_str(value))
 
@@ -79,6 +83,7 @@ class AddressVars(Vars):
         address = ctx.msg.to
         return address.uri if address is not None else None
 
+    @text_only
     def set_tu(self, ctx: Ctx, value: Value) -> None:
         self._replace(ctx, "to", value, lambda address: None)
 
@@ -91,6 +96,7 @@ class AddressVars(Vars):
         uri = _uri(ctx.msg.to)
         return (uri.user or None) if uri is not None else None
 
+    @text_only
     def set_tU(self, ctx: Ctx, value: Value) -> None:
         self._change_uri(ctx, "to", user=to_str(value) or None)
 
@@ -103,6 +109,7 @@ class AddressVars(Vars):
         uri = _uri(ctx.msg.to)
         return (uri.host or None) if uri is not None else None
 
+    @text_only
     def set_td(self, ctx: Ctx, value: Value) -> None:
         self._change_uri(ctx, "to", host=to_str(value))
 
@@ -111,6 +118,7 @@ class AddressVars(Vars):
         address = ctx.msg.to
         return (address.display or None) if address is not None else None
 
+    @text_only
     def set_tn(self, ctx: Ctx, value: Value) -> None:
         self._change_display(ctx, "to", to_str(value))
 

@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
+
+from kamc.declare.values import DualInt, Value
+from kamc.runtime.context import Ctx
 
 METHOD_IDS = {
     "INVITE": 1, "CANCEL": 2, "ACK": 4, "BYE": 8, "INFO": 16, "REGISTER": 32, "SUBSCRIBE": 64, "NOTIFY": 128, "MESSAGE": 256, "OPTIONS": 512,
     "PRACK": 1024, "UPDATE": 2048, "REFER": 4096, "PUBLISH": 8192, "KDMQ": 16384, "GET": 32768, "POST": 65536, "PUT": 131072, "DELETE": 262144,
 }  # fmt: skip
 OTHER_METHOD = 524288
+
+
+Setter = Callable[[Any, Ctx, Value], None]
+
+
+def text_only(setter: Setter) -> Setter:
+    """A variable that takes texts: a number is refused, unless it comes right out of another variable, which has it as a text, too."""
+    name = setter.__name__.removeprefix("set_")
+
+    @wraps(setter)
+    def checked(self: Any, ctx: Ctx, value: Value) -> None:
+        if isinstance(value, int):
+            if not isinstance(value, DualInt):
+                self.rt.log.error(f"${name} wants a text")
+                return
+            value = value.text
+        setter(self, ctx, value)
+
+    return checked
 
 
 class Vars:

@@ -14,7 +14,7 @@ from kamc.runtime.sip.edits import apply_edits
 from kamc.runtime.sip.headers import header_key
 from kamc.runtime.sip.message import Header
 from kamc.runtime.sip.uri import Uri, parse_uri, split_quoted
-from stdlib_modules.pv.base import METHOD_IDS, OTHER_METHOD, Vars
+from stdlib_modules.pv.base import METHOD_IDS, OTHER_METHOD, Vars, text_only
 
 
 def uri_of(ctx: Ctx) -> Uri | None:
@@ -42,6 +42,7 @@ class MessageVars(Vars):
             return None
         return ctx.ruri if ctx.msg.is_request else None
 
+    @text_only
     def set_ru(self, ctx: Ctx, value: Value) -> None:
         if not isinstance(value, str):
             self.rt.log.error("$ru wants a text")
@@ -58,14 +59,9 @@ class MessageVars(Vars):
         uri = uri_of(ctx)
         return (uri.user or None) if uri is not None else None
 
+    @text_only
     def set_rU(self, ctx: Ctx, value: Value) -> None:
-        if isinstance(value, int):
-            self.rt.log.error("$rU wants a text")
-            return
-        if not value:
-            self.rt.modules["core"].rewriteuser(ctx, "")
-        else:
-            self.rt.modules["core"].rewriteuser(ctx, value)
+        self.rt.modules["core"].rewriteuser(ctx, value or "")
 
     @pv("rUl")
     def pv_rUl(self, ctx: Ctx) -> int:
@@ -77,6 +73,7 @@ class MessageVars(Vars):
         uri = uri_of(ctx)
         return (uri.host or None) if uri is not None else None
 
+    @text_only
     def set_rd(self, ctx: Ctx, value: Value) -> None:
         if not isinstance(value, str) or not value:
             self.rt.log.error("$rd wants a text")
@@ -403,11 +400,9 @@ class MessageVars(Vars):
     def pv_du(self, ctx: Ctx) -> str | None:
         return ctx.du
 
+    @text_only
     def set_du(self, ctx: Ctx, value: Value) -> None:
-        if isinstance(value, int):
-            self.rt.log.error("$du wants a text")
-            return
-        ctx.du = value or None
+        ctx.du = to_str(value) or None
         if value:
             ctx.ruri_used = False
 

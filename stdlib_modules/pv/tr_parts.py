@@ -34,22 +34,22 @@ class PartTransformations:
     @staticmethod
     @transformation("uri.user")
     def uri_user(value: Value) -> Value:
-        return (u.user or "") if (u := _uri(value)) else ""
+        return (u.user or "") if (u := _uri(value)) else None
 
     @staticmethod
     @transformation("uri.host", "uri.domain")
     def uri_host(value: Value) -> Value:
-        return u.host if (u := _uri(value)) else ""
+        return u.host if (u := _uri(value)) else None
 
     @staticmethod
     @transformation("uri.passwd")
     def uri_passwd(value: Value) -> Value:
-        return (u.password or "") if (u := _uri(value)) else ""
+        return (u.password or "") if (u := _uri(value)) else None
 
     @staticmethod
     @transformation("uri.port")
     def uri_port(value: Value) -> Value:
-        return u.port if (u := _uri(value)) else ""
+        return u.port if (u := _uri(value)) else None
 
     @staticmethod
     @transformation("uri.params")
@@ -59,21 +59,21 @@ class PartTransformations:
     @staticmethod
     @transformation("uri.headers")
     def uri_headers(value: Value) -> Value:
-        return u.headers if (u := _uri(value)) else ""
+        return u.headers if (u := _uri(value)) else None
 
     @staticmethod
     @transformation("uri.scheme")
     def uri_scheme(value: Value) -> Value:
-        return u.scheme if (u := _uri(value)) else ""
+        return u.scheme if (u := _uri(value)) else None
 
     @staticmethod
     @transformation("uri.param")
     def uri_param(value: Value, name: str) -> Value:
-        return _unquoted(u.param_map.get(name.lower())) if (u := _uri(value)) else ""
+        return _unquoted(u.param_map.get(name.lower())) if (u := _uri(value)) else None
 
     @staticmethod
     def _known(value: Value, name: str) -> Value:
-        return (u.param_map.get(name) or "") if (u := _uri(value)) else ""
+        return (u.param_map.get(name) or "") if (u := _uri(value)) else None
 
     @staticmethod
     @transformation("uri.transport")

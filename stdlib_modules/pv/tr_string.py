@@ -272,13 +272,13 @@ class StringTransformations:
     @transformation("s.select")
     def s_select(value: Value, index: int, sep: str) -> Value:
         fields = to_str(value).split(sep) if sep else [to_str(value)]
-        return fields[index] if -len(fields) <= index < len(fields) else None
+        return fields[index] if -len(fields) <= index < len(fields) else ""
 
     @staticmethod
     @transformation("s.selectsw")
     def s_selectsw(value: Value, index: int) -> Value:
         fields = re.split(r"[ \t\r\n]", to_str(value))
-        return fields[index] if -len(fields) <= index < len(fields) else None
+        return fields[index] if -len(fields) <= index < len(fields) else ""
 
     @staticmethod
     @transformation("s.strip")

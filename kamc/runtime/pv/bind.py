@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kamc.declare.pvspec import PvSpec, Transformation, parse_format, parse_pv
-from kamc.declare.values import Value, shown, to_int, to_str
+from kamc.declare.values import EvalError, Value, shown, to_int, to_str
 from kamc.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -66,7 +66,12 @@ def _transformed(rt: Runtime, get: Getter, step: Transformation) -> Getter:
 
         def plain(ctx: Ctx) -> Value:
             value = get(ctx)
-            return None if value is None else function(value, *constant)
+            if value is None:
+                return None
+            try:
+                return function(value, *constant)  # type: ignore[no-any-return]
+            except EvalError:
+                return None  # a text where the transformation needs a number
 
         return (lambda ctx: function(get(ctx), *constant)) if decl.nulls else plain
     kinds = decl.args
@@ -76,7 +81,10 @@ def _transformed(rt: Runtime, get: Getter, step: Transformation) -> Getter:
         if value is None:
             return None
         args = [f if g is None else (to_int(g(ctx)) if k == "int" else to_str(g(ctx))) for f, g, k in zip(fixed, dynamic, kinds, strict=False)]
-        return function(value, *args)  # type: ignore[no-any-return]
+        try:
+            return function(value, *args)  # type: ignore[no-any-return]
+        except EvalError:
+            return None
 
     return computed
 
