@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from kamc.declare import pv, pv_class
@@ -206,6 +207,13 @@ class MessageVars(Vars):
         return len(ctx.msg.body)
 
     # -- headers by name -------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def check_pv_hdr(cls, spec: PvSpec) -> str | None:
+        name = (spec.inner or "").strip()
+        return f"{name!r} is no name of a header" if "$" not in name and re.search(r"[\s:]", name) else None
+
+    check_pv_hfl = check_pv_hdrc = check_pv_hflc = check_pv_hdr
 
     def _header_lines(self, spec: PvSpec) -> Callable[[Ctx], list[Header]]:
         literal, getter = inner_name(self.rt, (spec.inner or "").strip())

@@ -192,8 +192,11 @@ class PartTransformations:
     @staticmethod
     @transformation("nameaddr.uri")
     def nameaddr_uri(value: Value) -> Value:
-        address = parse_addr(to_str(value))
-        return address.uri if address is not None else ""
+        text = to_str(value)
+        address = parse_addr(text)
+        if address is not None:
+            return address.uri
+        return "" if "<" in text or '"' in text else text.partition(";")[0].strip()
 
     @staticmethod
     @transformation("nameaddr.len")

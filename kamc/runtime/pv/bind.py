@@ -43,9 +43,23 @@ def bind(rt: Runtime, spec: PvSpec) -> BoundPv:
             raise ConfigError(f"${spec.name} needs a name in brackets")
         bound = method(spec)
         bound.spec = spec
+    if isinstance(spec.index, PvSpec):
+        bound = BoundPv(_no_index(bound.get), bound.set, spec)
     for step in spec.transformations:
         bound = BoundPv(_transformed(rt, bound.get, step), None, spec)
     return bound
+
+
+def _no_index(get: Getter) -> Getter:
+    """A variable whose index is computed: what is no number names nothing."""
+
+    def run(ctx: Ctx) -> Value:
+        try:
+            return get(ctx)
+        except EvalError:
+            return None
+
+    return run
 
 
 def _transformed(rt: Runtime, get: Getter, step: Transformation) -> Getter:
@@ -80,8 +94,11 @@ def _transformed(rt: Runtime, get: Getter, step: Transformation) -> Getter:
         value = get(ctx)
         if value is None:
             return None
-        args = [f if g is None else (to_int(g(ctx)) if k == "int" else to_str(g(ctx))) for f, g, k in zip(fixed, dynamic, kinds, strict=False)]
+        given = [f if g is None else g(ctx) for f, g in zip(fixed, dynamic, strict=True)]
+        if None in given:
+            return None
         try:
+            args = [a if g is None else (to_int(a) if k == "int" else to_str(a)) for a, g, k in zip(given, dynamic, kinds, strict=False)]
             return function(value, *args)  # type: ignore[no-any-return]
         except EvalError:
             return None
