@@ -23,7 +23,7 @@ FORBIDDEN = {
     "stdlib_modules": ("kamc.analysis", "kamc.codegen", "kamc.parser", "kamc.lexer", "kamc.compile", "kamc.runtime.proc", "ply", "astor", "jinja2"),
 }
 #: single files of the compiler at the top of the package
-COMPILER_FILES = ("source.py", "diagnostics.py", "report.py", "preprocess.py", "tokens.py", "lexer.py", "parser.py", "nodes.py", "printer.py")
+COMPILER_FILES = ("source.py", "diagnostics.py", "report.py", "preprocess.py", "tokens.py", "lexer.py", "frame.py", "parser.py", "nodes.py", "printer.py")
 
 
 def imports_of(path: Path) -> set[str]:

@@ -7,16 +7,19 @@ from kamc.declare.values import parse_int
 from stdlib_modules.pv.address import AddressVars
 from stdlib_modules.pv.avp import AvpVars
 from stdlib_modules.pv.functions import Functions
+from stdlib_modules.pv.headers import HeaderVars
 from stdlib_modules.pv.message import MessageVars
 from stdlib_modules.pv.network import NetworkVars
 from stdlib_modules.pv.script import ScriptVars
+from stdlib_modules.pv.target import TargetVars
 from stdlib_modules.pv.timevars import TimeVars
 from stdlib_modules.pv.tr_parts import PartTransformations
 from stdlib_modules.pv.tr_string import StringTransformations
 from stdlib_modules.pv.xavp import XavpVars
 
 
-class Pv(MessageVars, AddressVars, NetworkVars, ScriptVars, AvpVars, XavpVars, TimeVars, StringTransformations, PartTransformations, Functions, Module):
+class Pv(MessageVars, HeaderVars, TargetVars, AddressVars, NetworkVars, ScriptVars, AvpVars, XavpVars, TimeVars, StringTransformations, PartTransformations,
+         Functions, Module):  # fmt: skip
     """The variables by area are mix-ins."""
 
     name = "pv"
