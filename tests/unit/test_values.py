@@ -58,6 +58,12 @@ def test_a_pattern_that_would_hang_python_answers() -> None:
     assert not PosixRegex("(a+)+$").test("a" * 200 + "!")
 
 
+def test_a_character_is_a_byte() -> None:
+    """As in the C locale, whatever the locale of the process: texts of the network need not be UTF-8."""
+    assert PosixRegex("^(.)(.+)$").find("\xe9\xff\x80")[:3] == [(0, 3), (0, 1), (1, 3)]
+    assert PosixRegex("^(.)\\1$").test("\xe9\xe9")
+
+
 def test_bad_pattern() -> None:
     with pytest.raises(RegexError):
         PosixRegex("a(b")
