@@ -17,6 +17,7 @@ from kamc.compile import Compiled, compile_cfg
 from kamc.diagnostics import DiagnosticSink
 from kamc.nodes import CfgFile
 from kamc.parser import parse_text
+from tests.harness import Bench
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
@@ -49,6 +50,12 @@ def parse() -> Callable[[str], tuple[CfgFile | None, DiagnosticSink]]:
         return parse_text(text, "test.cfg", sink, env={}), sink
 
     return run
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Callable[..., Bench]:
+    """A server in memory, on a virtual clock."""
+    return lambda text, **options: Bench(tmp_path, text, **options)
 
 
 class Server:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -15,12 +14,7 @@ TWO = ('request_route { if (is_method("CANCEL|ACK")) { t_relay(); exit; } $ru = 
        't_on_failure("F"); t_relay(); }\n')  # fmt: skip
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Callable[[str], Bench]:
-    return lambda text: Bench(tmp_path, text)
-
-
-def test_invite_is_relayed_with_our_via_and_a_100(bench: Callable[[str], Bench]) -> None:
+def test_invite_is_relayed_with_our_via_and_a_100(bench: Callable[..., Bench]) -> None:
     b = bench(RELAY)
     b.request()
     trying, invite = b.take()
@@ -29,7 +23,7 @@ def test_invite_is_relayed_with_our_via_and_a_100(bench: Callable[[str], Bench])
     assert len(invite.all("Via")) == 2 and invite.all("Via")[0].endswith(".0")
 
 
-def test_timer_a_doubles_and_stops_at_t2_and_timer_b_answers_408(bench: Callable[[str], Bench]) -> None:
+def test_timer_a_doubles_and_stops_at_t2_and_timer_b_answers_408(bench: Callable[..., Bench]) -> None:
     b = bench('modparam("tm", "fr_timer", 10000)\n' + RELAY)
     b.request()
     b.take()
@@ -41,7 +35,7 @@ def test_timer_a_doubles_and_stops_at_t2_and_timer_b_answers_408(bench: Callable
     assert final and final[0].at - 1000 == 10
 
 
-def test_timer_e_and_f_for_other_requests(bench: Callable[[str], Bench]) -> None:
+def test_timer_e_and_f_for_other_requests(bench: Callable[..., Bench]) -> None:
     b = bench('modparam("tm", "fr_timer", 5000)\n' + RELAY)
     b.request("MESSAGE")
     (message,) = b.take()
@@ -53,7 +47,7 @@ def test_timer_e_and_f_for_other_requests(bench: Callable[[str], Bench]) -> None
     assert [m.first for m in sent if m.first.startswith("SIP")] == ["SIP/2.0 408 Request Timeout"]
 
 
-def test_provisional_reply_stops_retransmission_and_starts_fr_inv(bench: Callable[[str], Bench]) -> None:
+def test_provisional_reply_stops_retransmission_and_starts_fr_inv(bench: Callable[..., Bench]) -> None:
     b = bench('modparam("tm", "fr_timer", 3000)\nmodparam("tm", "fr_inv_timer", 20000)\n' + RELAY)
     b.request()
     invite = b.take()[1]
@@ -66,7 +60,7 @@ def test_provisional_reply_stops_retransmission_and_starts_fr_inv(bench: Callabl
     assert sent[0].startswith("CANCEL") and "SIP/2.0 408 Request Timeout" in sent
 
 
-def test_2xx_goes_up_and_its_repetition_too(bench: Callable[[str], Bench]) -> None:
+def test_2xx_goes_up_and_its_repetition_too(bench: Callable[..., Bench]) -> None:
     b = bench(RELAY)
     b.request()
     invite = b.take()[1]
@@ -77,7 +71,7 @@ def test_2xx_goes_up_and_its_repetition_too(bench: Callable[[str], Bench]) -> No
     assert b.transactions == 0
 
 
-def test_negative_reply_is_acked_and_repeated_until_our_ack(bench: Callable[[str], Bench]) -> None:
+def test_negative_reply_is_acked_and_repeated_until_our_ack(bench: Callable[..., Bench]) -> None:
     b = bench(RELAY)
     b.request(branch="z9hG4bKone")
     invite = b.take()[1]
@@ -92,7 +86,7 @@ def test_negative_reply_is_acked_and_repeated_until_our_ack(bench: Callable[[str
     assert b.take() == []
 
 
-def test_retransmitted_invite_repeats_the_last_reply(bench: Callable[[str], Bench]) -> None:
+def test_retransmitted_invite_repeats_the_last_reply(bench: Callable[..., Bench]) -> None:
     b = bench(RELAY)
     text = b.request()
     invite = b.take()[1]
@@ -102,7 +96,7 @@ def test_retransmitted_invite_repeats_the_last_reply(bench: Callable[[str], Benc
     assert b.firsts() == ["SIP/2.0 180 Ringing"]
 
 
-def test_cancel_waits_for_a_provisional_reply(bench: Callable[[str], Bench]) -> None:
+def test_cancel_waits_for_a_provisional_reply(bench: Callable[..., Bench]) -> None:
     b = bench(RELAY)
     b.request(branch="z9hG4bKone")
     invite = b.take()[1]
@@ -117,7 +111,7 @@ def test_cancel_waits_for_a_provisional_reply(bench: Callable[[str], Bench]) -> 
     assert [f for f in b.firsts() if f.startswith("SIP")] == ["SIP/2.0 487 Request Terminated"]
 
 
-def test_cancel_is_repeated_until_answered(bench: Callable[[str], Bench]) -> None:
+def test_cancel_is_repeated_until_answered(bench: Callable[..., Bench]) -> None:
     b = bench(RELAY)
     b.request(branch="z9hG4bKone")
     invite = b.take()[1]
@@ -132,7 +126,7 @@ def test_cancel_is_repeated_until_answered(bench: Callable[[str], Bench]) -> Non
     ("first", "second", "chosen"),
     [(503, 404, 404), (486, 302, 302), (486, 480, 480), (408, 487, 408), (404, 401, 401), (480, 407, 407), (503, 503, 500), (486, 603, 603), (500, 503, 500)],
 )
-def test_choice_of_the_best_reply(bench: Callable[[str], Bench], first: int, second: int, chosen: int) -> None:
+def test_choice_of_the_best_reply(bench: Callable[..., Bench], first: int, second: int, chosen: int) -> None:
     b = bench(TWO + "failure_route[F] { }\n".replace("{ }", "{ ; }"))
     b.request()
     _, one, two = b.take()
@@ -142,7 +136,7 @@ def test_choice_of_the_best_reply(bench: Callable[[str], Bench], first: int, sec
     assert [int(f.split()[1]) for f in finals] == [chosen]
 
 
-def test_6xx_cancels_the_others(bench: Callable[[str], Bench]) -> None:
+def test_6xx_cancels_the_others(bench: Callable[..., Bench]) -> None:
     b = bench(TWO + "failure_route[F] { ; }\n")
     b.request()
     _, one, two = b.take()
@@ -151,7 +145,7 @@ def test_6xx_cancels_the_others(bench: Callable[[str], Bench]) -> None:
     assert any(m.first.startswith("CANCEL") and m.to[1] == 7001 for m in b.take())
 
 
-def test_winning_2xx_cancels_the_others(bench: Callable[[str], Bench]) -> None:
+def test_winning_2xx_cancels_the_others(bench: Callable[..., Bench]) -> None:
     b = bench(TWO + "failure_route[F] { ; }\n")
     b.request()
     _, one, two = b.take()
@@ -162,7 +156,7 @@ def test_winning_2xx_cancels_the_others(bench: Callable[[str], Bench]) -> None:
     assert [m.to[1] for m in sent if m.first.startswith("CANCEL")] == [7001]
 
 
-def test_challenges_are_aggregated(bench: Callable[[str], Bench]) -> None:
+def test_challenges_are_aggregated(bench: Callable[..., Bench]) -> None:
     b = bench(TWO + "failure_route[F] { ; }\n")
     b.request()
     _, one, two = b.take()
@@ -172,7 +166,7 @@ def test_challenges_are_aggregated(bench: Callable[[str], Bench]) -> None:
     assert len(final.all("Proxy-Authenticate")) == 2
 
 
-def test_failure_route_forks_serially(bench: Callable[[str], Bench]) -> None:
+def test_failure_route_forks_serially(bench: Callable[..., Bench]) -> None:
     b = bench(
         'request_route { if (is_method("ACK")) { t_relay(); exit; } t_on_failure("NEXT"); t_relay(); }\n'
         'failure_route[NEXT] { xlog("L_ERR", "failed $T_reply_code $ru\\n"); $ru = "sip:next@127.0.0.1:7003"; t_relay(); }\n'
@@ -189,7 +183,7 @@ def test_failure_route_forks_serially(bench: Callable[[str], Bench]) -> None:
     assert b.firsts() == ["SIP/2.0 200 OK"]
 
 
-def test_failure_route_may_reply(bench: Callable[[str], Bench]) -> None:
+def test_failure_route_may_reply(bench: Callable[..., Bench]) -> None:
     b = bench('request_route { t_on_failure("F"); t_relay(); }\nfailure_route[F] { t_reply("480", "Later"); }\n')
     b.request()
     invite = b.take()[1]
@@ -197,7 +191,7 @@ def test_failure_route_may_reply(bench: Callable[[str], Bench]) -> None:
     assert [f for f in b.firsts() if f.startswith("SIP")] == ["SIP/2.0 480 Later"]
 
 
-def test_branch_route_changes_its_branch_only(bench: Callable[[str], Bench]) -> None:
+def test_branch_route_changes_its_branch_only(bench: Callable[..., Bench]) -> None:
     b = bench('request_route { t_on_branch("B"); $ru = "sip:b@127.0.0.1:7001"; append_branch("sip:c@127.0.0.1:7002"); t_relay(); }\n'
               'branch_route[B] { append_hf("X-Branch: $T_branch_idx\\r\\n"); if ($T_branch_idx == 1) { $rU = "changed"; } }\n')  # fmt: skip
     b.request()
@@ -206,13 +200,13 @@ def test_branch_route_changes_its_branch_only(bench: Callable[[str], Bench]) -> 
     assert one.first.startswith("INVITE sip:b@") and two.first.startswith("INVITE sip:changed@")
 
 
-def test_drop_in_onsend_route_keeps_a_branch_off_the_wire(bench: Callable[[str], Bench]) -> None:
+def test_drop_in_onsend_route_keeps_a_branch_off_the_wire(bench: Callable[..., Bench]) -> None:
     b = bench(RELAY + "onsend_route { if (snd_port == 5060 && to_port == 7000) drop; }\n")
     b.request("MESSAGE")
     assert not [m for m in b.take() if m.to[1] == 7000]
 
 
-def test_reply_route_edits_and_drops(bench: Callable[[str], Bench]) -> None:
+def test_reply_route_edits_and_drops(bench: Callable[..., Bench]) -> None:
     b = bench('request_route { t_on_reply("R"); t_relay(); }\nonreply_route[R] { if (status == "183") drop; append_hf("X-Seen: $rs\\r\\n"); }\n')
     b.request()
     invite = b.take()[1]
@@ -222,7 +216,7 @@ def test_reply_route_edits_and_drops(bench: Callable[[str], Bench]) -> None:
     assert [m.get("X-Seen") for m in b.take()] == ["180"]
 
 
-def test_exception_in_a_route_answers_500_and_names_the_line(bench: Callable[[str], Bench], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exception_in_a_route_answers_500_and_names_the_line(bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch) -> None:
     b = bench('request_route {\n if ($rU == "bad") {\n  maxfwd_at_least("5");\n }\n sl_send_reply("200", "OK");\n}\n')
     rt = b.worker.rt
     assert rt is not None
@@ -239,7 +233,7 @@ def test_exception_in_a_route_answers_500_and_names_the_line(bench: Callable[[st
     assert b.firsts() == ["SIP/2.0 200 OK"]
 
 
-def test_garbage_is_counted_and_dropped(bench: Callable[[str], Bench]) -> None:
+def test_garbage_is_counted_and_dropped(bench: Callable[..., Bench]) -> None:
     b = bench('request_route { sl_send_reply("200", "OK"); }\n')
     for text in ("\x00" * 100, "GARBAGE " * 50, "INVITE\r\n\r\n      ", "SIP/2.0 200 OK\r\n\r\n  "):
         b.recv(text)
@@ -249,7 +243,7 @@ def test_garbage_is_counted_and_dropped(bench: Callable[[str], Bench]) -> None:
     assert b.firsts() == ["SIP/2.0 200 OK"]
 
 
-def test_ack_for_a_stateless_reply_is_absorbed(bench: Callable[[str], Bench]) -> None:
+def test_ack_for_a_stateless_reply_is_absorbed(bench: Callable[..., Bench]) -> None:
     b = bench('request_route { xlog("L_ERR", "script $rm\\n"); sl_send_reply("404", "No"); }\n')
     b.request(branch="z9hG4bKone")
     (reply,) = b.take()
@@ -260,7 +254,7 @@ def test_ack_for_a_stateless_reply_is_absorbed(bench: Callable[[str], Bench]) ->
     assert b.log.lines.count("script ACK") == 1
 
 
-def test_every_transaction_is_freed(bench: Callable[[str], Bench]) -> None:
+def test_every_transaction_is_freed(bench: Callable[..., Bench]) -> None:
     b = bench(TWO + "failure_route[F] { ; }\n")
     for number in range(20):
         b.request(call_id=f"c{number}")
@@ -294,7 +288,7 @@ failure_route[NEXT] {
 """
 
 
-def test_a_last_503_goes_on_as_a_500_of_our_own(bench: Callable[[str], Bench]) -> None:
+def test_a_last_503_goes_on_as_a_500_of_our_own(bench: Callable[..., Bench]) -> None:
     b = bench(SERIAL)
     b.request()
     b.reply(b.take()[1], "404 Not Found")
@@ -306,7 +300,7 @@ def test_a_last_503_goes_on_as_a_500_of_our_own(bench: Callable[[str], Bench]) -
     assert "failed 503" not in b.log.lines
 
 
-def test_with_failure_reply_mode_0_all_rounds_count(bench: Callable[[str], Bench]) -> None:
+def test_with_failure_reply_mode_0_all_rounds_count(bench: Callable[..., Bench]) -> None:
     b = bench('modparam("tm", "failure_reply_mode", 0)\n' + SERIAL)
     b.request()
     b.reply(b.take()[1], "404 Not Found")
@@ -316,7 +310,7 @@ def test_with_failure_reply_mode_0_all_rounds_count(bench: Callable[[str], Bench
     assert b.log.lines.count("failed 404") == 2
 
 
-def test_a_failure_route_that_always_forks_ends_at_max_branches(bench: Callable[[str], Bench]) -> None:
+def test_a_failure_route_that_always_forks_ends_at_max_branches(bench: Callable[..., Bench]) -> None:
     b = bench('max_branches=4\nrequest_route { t_on_failure("AGAIN"); t_relay(); }\n'
               'failure_route[AGAIN] { t_on_failure("AGAIN"); append_branch("sip:again@127.0.0.1:7000"); t_relay(); }\n')  # fmt: skip
     b.request()
@@ -327,7 +321,7 @@ def test_a_failure_route_that_always_forks_ends_at_max_branches(bench: Callable[
     assert rounds == 4
 
 
-def test_send_failure_is_answered_477(bench: Callable[[str], Bench]) -> None:
+def test_send_failure_is_answered_477(bench: Callable[..., Bench]) -> None:
     b = bench("request_route { if (!t_relay()) exit; }\n")
     sender = b.worker.datapath.senders[b.listener]
 
