@@ -139,57 +139,19 @@ class Tmx(Module):
     @function(ANY)
     def t_suspend(self, ctx: Ctx) -> int:
         """Set the transaction aside; ``t_continue`` goes on with it."""
-        t = self._t(ctx)
-        if t is None and ctx.msg.is_request and self.rt.module("tm").t_newtran(ctx) < 0:
-            return -1
-        t = self._t(ctx)
-        if t is None:
-            return -1
-        t.suspended = True
-        t.extra["suspended"] = ctx
-        t.extra["suspend_fr"] = self.rt.timers.arm(self.rt.now() + t.fr, lambda now, t=t: self._suspended_too_long(t))
-        return 1
-
-    def _suspended_too_long(self, t: Transaction) -> None:
-        """Nobody continued it: the failure route (or a 408) ends it."""
-        if not t.suspended or t.status >= 200:
-            return
-        t.suspended = False
-        name = t.hooks.pop("failure", None)
-        function_ = self.rt.route_function("failure", name) if name else None
-        if function_ is not None:
-            ctx = t.failure_ctx(None)
-            self.rt.datapath.run(function_, ctx)
-            t.take_back(ctx)
-            if t.status >= 200 or any(b.client.waiting for b in t.live):
-                return
-        self.rt.tm.reply(t, 408, "Request Timeout")
+        return 1 if self.rt.module("tm").suspend(ctx) is not None else -1
 
     @function(ANY)
     def t_continue(self, ctx: Ctx, tindex: int, tlabel: int, rtname: str) -> int:
         """Go on with a suspended transaction in a named route."""
         t = self.rt.tm.find_id(tindex, tlabel)
-        if t is None or not t.suspended:
+        if t is None:
             return -1
         function_ = self.rt.route_function("request", rtname)
         if function_ is None:
             self.rt.log.error("t_continue: no route[%s]", rtname)
             return -1
-        t.suspended = False
-        self.rt.timers.disarm(t.extra.pop("suspend_fr", None))
-        held = t.extra.pop("suspended")
-        work = held.copy_for(Routes.FAILURE if held.kind & Routes.FAILURE else Routes.REQUEST)
-        work.t = t
-        t.lend(work, work.branch_index)
-        self.rt.datapath.run(function_, work)
-        t.take_back(work)
-        if t.status < 200 and not t.suspended and not any(b.client.waiting for b in t.branches):
-            best = t.best()
-            if best is not None:
-                t.all_failed(self.rt.now())
-            else:
-                self.rt.tm.reply(t, 500, "Server Internal Error")
-        return 1
+        return 1 if self.rt.module("tm").resume(t, function_) else -1
 
     @function(ANY)
     def t_drop(self, ctx: Ctx, rcode: int = 500) -> int:

@@ -75,9 +75,34 @@ class RouteCompiler(ExpressionCompiler):
         self.depth -= 1
 
     def _deep_block(self, real: list[n.Stmt], out: list[ast.stmt], *, tail: bool) -> None:
-        """Blocks that Python would nest too deeply: a function that tells how it was left."""
+        """Blocks that Python would nest too deeply."""
+        self._own_function("deep", real, out, tail=tail)
+
+    def _suspending(self, s: n.ExprStmt, rest: list[n.Stmt], out: list[ast.stmt], *, tail: bool) -> None:
+        """A call that may set the run aside: it gets what follows in its block as a function, to go on with later. When it does not
+        suspend, that function runs at once."""
+        self.fallible = False
+        node = self.raw_call(s.call)
+        after: list[ast.stmt] = []
+        identifier = self._own_function("rest", rest, after, tail=tail)
+        for part in ast.walk(node):
+            if isinstance(part, ast.Call) and isinstance(part.func, ast.Attribute):
+                part.keywords.append(ast.copy_location(ast.keyword(arg="rest", value=ast.copy_location(name(identifier), part)), part))
+                break
+        build: list[ast.stmt] = []
+        self.guarded([ast.Expr(value=node)], build, [])
+        for item in build:
+            stamp(item, s.span)
+        out.extend([*build, *after])
+
+    def _suspends(self, s: n.Stmt) -> bool:
+        resolved = self.unit.calls.get(id(s.call)) if isinstance(s, n.ExprStmt) and isinstance(s.call, n.Call) else None
+        return resolved is not None and resolved.decl is not None and resolved.decl.suspends
+
+    def _own_function(self, prefix: str, real: list[n.Stmt], out: list[ast.stmt], *, tail: bool) -> str:
+        """Statements as a function that tells how it was left, and its call. Returns its name."""
         span = real[0].span
-        identifier = f"deep_{len(self.constants.by_name)}_{len(self.blocks)}"
+        identifier = f"{prefix}_{len(self.constants.by_name)}_{len(self.blocks)}"
         self.constants.by_name[identifier] = ""
         depth, loops, in_loop = self.depth, self.loops, self.in_loop
         self.depth, self.loops, self.in_loop = 0, 0, bool(loops or in_loop)
@@ -100,9 +125,13 @@ class RouteCompiler(ExpressionCompiler):
             out.append(ast.If(test=compare(name(left), ast.IsNot(), name("FELL")), body=[ast.Return(value=name(left))], orelse=[]))
         for node in out:
             stamp(node, span)
+        return identifier
 
     def _statements(self, real: list[n.Stmt], out: list[ast.stmt], *, tail: bool) -> None:
         for index, statement in enumerate(real):
+            if self._suspends(statement) and index < len(real) - 1 and isinstance(statement, n.ExprStmt):
+                self._suspending(statement, real[index + 1 :], out, tail=tail)
+                return
             self.statement(statement, out, tail=tail and index == len(real) - 1)
         if not out:
             out.append(ast.Pass())

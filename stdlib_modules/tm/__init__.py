@@ -12,10 +12,11 @@ from stdlib_modules.tm.contacts import ContactFunctions
 from stdlib_modules.tm.relay import RelayFunctions
 from stdlib_modules.tm.reply import ReplyFunctions
 from stdlib_modules.tm.settings import SettingFunctions
+from stdlib_modules.tm.suspend import Suspension
 from stdlib_modules.tm.uac import UacFunctions
 
 
-class Tm(RelayFunctions, ReplyFunctions, SettingFunctions, ContactFunctions, UacFunctions, Module):
+class Tm(RelayFunctions, ReplyFunctions, SettingFunctions, ContactFunctions, UacFunctions, Suspension, Module):
     name = "tm"
     tuning_params = ("noisy_ctimer", "exec_time_check")
     ignored_params = ("contacts_avp", "contact_flows_avp", "ruri_matching", "via1_matching", "dns_reuse_rcv_socket")

@@ -134,8 +134,8 @@ class RelayFunctions:
             return self._forward_ack(ctx, uri)
         if ctx.hooks:
             t.adopt_hooks(ctx)
-        if t.is_invite and t.auto_inv_100 and t.status < 100 and not flags & 1 and ctx.kind is Routes.REQUEST and not t.local:
-            engine.reply(t, 100, engine.params.auto_inv_100_reason)
+        if not flags & 1 and ctx.kind is Routes.REQUEST:
+            engine.trying(t)
         rc = int(engine.relay_branches(t, ctx, uri))
         if rc < 0:
             code, reason = _ERRORS.get(rc, _ERRORS[-1])

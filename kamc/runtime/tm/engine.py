@@ -236,6 +236,11 @@ class TmEngine:
             self.host.run(function, Ctx(t.rt, parse_message(text), t.flow, Routes.EVENT))
         return True
 
+    def trying(self, t: Transaction) -> None:
+        """The 100 that stops an INVITE's retransmissions (RFC 3261 section 17.2.1), unless ``auto_inv_100`` is off."""
+        if t.is_invite and t.auto_inv_100 and t.status < 100 and not t.local:
+            self.reply(t, 100, self.params.auto_inv_100_reason)
+
     def count_reply(self, code: int, *, local: bool) -> None:
         self.stats["rpl_sent"] += 1
         if code >= 200:
