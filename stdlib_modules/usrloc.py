@@ -117,6 +117,18 @@ class Usrloc(Module):
         else:
             table.delete(aor)
 
+    def each(self) -> Iterator[tuple[str, str, list[Binding]]]:
+        """(domain, address of record, contacts that have not expired)."""
+        for domain in list(self.domains):
+            for aor, _ in self.domains[domain].scan():
+                yield domain, aor, self.bindings(domain, aor)
+
+    def drop(self, domain: str, aor: str, binding: Binding) -> None:
+        """Take a contact out before its time."""
+        self.store(domain, aor, [b for b in self.bindings(domain, aor) if b.ruid != binding.ruid])
+        self.rt.counters.add("usrloc", f"{domain}-expires")
+        self.notify("expire", aor, binding)
+
     def notify(self, event: str, aor: str, binding: Binding) -> None:
         for watcher in self.watchers:
             watcher(event, aor, binding)
@@ -159,11 +171,6 @@ class Usrloc(Module):
 
     def _aor(self, aor: str) -> str:
         return aor if self.p.use_domain else aor.partition("@")[0]
-
-    def _each(self) -> Iterator[tuple[str, str, list[Binding]]]:
-        for domain in list(self.domains):
-            for aor, _ in self.domains[domain].scan():
-                yield domain, aor, self.bindings(domain, aor)
 
     @rpc("ul.dump")
     def rpc_dump(self, mode: str = "") -> dict[str, Any]:

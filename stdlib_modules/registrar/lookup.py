@@ -78,8 +78,7 @@ class LookupFunctions:
 
     def _branch(self, b: Binding) -> Branch:
         path = b.path if self.p.use_path and b.path else None
-        flags = b.cflags | (1 << self.usrloc.p.nat_bflag if self.usrloc.p.nat_bflag >= 0 and b.cflags >> self.usrloc.p.nat_bflag & 1 else 0)
-        return Branch(b.contact, self._destination(b), path, b.q, self._socket(b.socket), flags, b.instance or None, b.ruid, b.user_agent or None)
+        return Branch(b.contact, self._destination(b), path, b.q, self._socket(b.socket), b.cflags, b.instance or None, b.ruid, b.user_agent or None)
 
     def _lookup(self, ctx: Ctx, domain: str, uri: str, *, to_set: bool) -> int:
         code, found = self._find(ctx, domain, uri or ctx.ruri)

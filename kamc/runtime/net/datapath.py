@@ -53,6 +53,8 @@ class Datapath:
         self._log_prefix_lazy = False
         #: functions of modules that see every request before and after the script
         self.pre_request: list[Callable[[Ctx], bool]] = []
+        #: the same for replies, before anything is made of them; False drops them
+        self.pre_reply: list[Callable[[SipMessage], bool]] = []
         self.post_script: list[Callable[[Ctx], None]] = []
         #: asked about replies of no transaction; False drops them
         self.stray_reply: Callable[[Ctx], bool] | None = None
@@ -229,6 +231,9 @@ class Datapath:
         stats["core", "rcv_replies"] = stats.get(("core", "rcv_replies"), 0) + 1
         key = ("core", f"rcv_replies_{code // 100}xx")
         stats[key] = stats.get(key, 0) + 1
+        for hook in self.pre_reply:
+            if not hook(msg):
+                return
         engine = self.worker.engine
         found = engine.match_reply(msg)
         rt = found[0].rt if found is not None else self.worker.rt

@@ -14,6 +14,7 @@ from kamc.runtime.net.endpoint import PROTO_ID
 from kamc.runtime.pv.bind import bind
 from kamc.runtime.sip.addr import NameAddr, parse_addr_list
 from kamc.runtime.sip.uri import Uri, parse_uri
+from stdlib_modules.nathelper.pings import Pings
 
 _ROB = Routes.REQUEST | Routes.ONREPLY | Routes.BRANCH | Routes.LOCAL
 _PRIVATE = [ipaddress.ip_network(n) for n in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")]
@@ -31,7 +32,7 @@ def text_of(address: NameAddr, uri: str, extra: str = "") -> str:
     return f"{address.display + ' ' if address.display else ''}<{uri}>{params}{extra}"
 
 
-class Nathelper(Module):
+class Nathelper(Pings, Module):
     name = "nathelper"
     tuning_params = ("natping_processes",)
 
@@ -41,6 +42,16 @@ class Nathelper(Module):
         append_sdp_oldmediaip: int = 1
         nat_addr_mode: int = 1
         alias_name: str = ""
+        natping_interval: int = 0
+        ping_nated_only: int = 0
+        natping_disable_bflag: int = -1
+        sipping_bflag: int = -1
+        sipping_from: str = ""
+        sipping_method: str = "OPTIONS"
+        force_socket: str = ""
+        keepalive_timeout: int = 0
+        udpping_from_path: int = 0
+        filter_server_id: int = 0
 
     def mod_init(self) -> None:
         self.alias = self.p.alias_name.rstrip("=") or "alias"
@@ -49,6 +60,7 @@ class Nathelper(Module):
             self.received = bind(self.rt, parse_pv(self.p.received_avp))
             if self.received.set is None:
                 raise ConfigError(f"nathelper: received_avp {self.p.received_avp} cannot be set")
+        self.start_pings()
 
     # -- tests -----------------------------------------------------------------------------------------------------------
 
