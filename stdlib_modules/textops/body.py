@@ -2,63 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from kamc.declare import ANY, Routes, function
 from kamc.declare.argtypes import Lit, PvArg
 from kamc.runtime.context import Ctx
-from kamc.runtime.sip.message import SipMessage
-from kamc.runtime.sip.uri import parse_params
+from kamc.runtime.sip.multipart import boundary_of, mime_type, parts_of
 from stdlib_modules.textops.headers import end_of_headers
 
 _RFB = Routes.REQUEST | Routes.FAILURE | Routes.BRANCH
 _FROB = Routes.REQUEST | Routes.FAILURE | Routes.ONREPLY | Routes.BRANCH
 _BOUNDARY = "unique-boundary-1"
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One part of a multipart body: where it lies in the body, its type and its content."""
-
-    start: int
-    end: int
-    type: str
-    content: str
-    raw: str
-
-
-def mime_type(text: str | None) -> str:
-    return (text or "").partition(";")[0].strip().lower()
-
-
-def boundary_of(msg: SipMessage) -> str | None:
-    value = msg.value("content-type")
-    if value is None or not mime_type(value).startswith("multipart/"):
-        return None
-    boundary = parse_params(value.partition(";")[2]).get("boundary")
-    return boundary.strip('"') if boundary else None
-
-
-def parts_of(body: str, boundary: str) -> list[Part]:
-    """The parts between the boundary lines; start and end cover the part with its leading boundary."""
-    out = []
-    mark = f"--{boundary}"
-    at = body.find(mark)
-    while at >= 0:
-        line_end = body.find("\n", at)
-        if line_end < 0 or body.startswith("--", at + len(mark)):
-            break
-        following = body.find(mark, line_end)
-        end = following if following >= 0 else len(body)
-        raw = body[line_end + 1 : end]
-        head, sep, content = raw.partition("\r\n\r\n")
-        if not sep:
-            head, _, content = raw.partition("\n\n")
-        fields = {n.strip().lower(): v.strip() for n, _, v in (line.partition(":") for line in head.splitlines())}
-        out.append(Part(at, end, mime_type(fields.get("content-type", "text/plain")), content.removesuffix("\r\n"), raw))
-        at = following
-    return out
 
 
 class BodyFunctions:

@@ -8,7 +8,6 @@ from typing import Any
 from kamc.declare import ANY, Module, Routes, function, pv_class
 from kamc.declare.argtypes import Regex
 from kamc.declare.pvspec import PvSpec
-from kamc.declare.values import Value
 from kamc.errors import SipError
 from kamc.runtime.context import Ctx
 from kamc.runtime.pv.bind import BoundPv
@@ -16,31 +15,20 @@ from kamc.runtime.sip.build import build_request, rebuild
 from kamc.runtime.sip.message import parse_message
 from kamc.runtime.tm.engine import REASONS
 from stdlib_modules.textopsx.hfvalue import HeaderValues
+from stdlib_modules.textopsx.iterators import Iterators, line_pieces
 
 _RO = Routes.REQUEST | Routes.ONREPLY
 _KEPT = frozenset({"via", "from", "to", "call-id", "cseq", "route", "record-route", "contact", "content-length", "content-type", "max-forwards"})
 
 
-class _Iterator:
-    """Position over a list of (text, start, end); -1 before the first."""
-
-    __slots__ = ("at", "items")
-
-    def __init__(self, items: list[tuple[str, str, int, int]]) -> None:
-        self.items = items
-        self.at = -1
-
-    @property
-    def current(self) -> tuple[str, str, int, int] | None:
-        return self.items[self.at] if 0 <= self.at < len(self.items) else None
-
-
 class Textopsx(HeaderValues, Module):
     name = "textopsx"
 
-    def mod_init(self) -> None:
-        self.iterators: dict[str, _Iterator] = {}
-        self.lines: dict[str, _Iterator] = {}
+    def __init__(self, rt: Any) -> None:
+        super().__init__(rt)
+        # variables are bound before mod_init
+        self.iterators = Iterators()
+        self.lines = Iterators()
 
     # -- applying --------------------------------------------------------------------------------------------------------
 
@@ -137,107 +125,71 @@ class Textopsx(HeaderValues, Module):
 
     @function(ANY)
     def hf_iterator_start(self, ctx: Ctx, iname: str) -> int:
-        self.iterators[iname] = _Iterator([(h[1], h[2], h[3], h[4]) for h in ctx.msg.headers])
-        return 1
-
-    @staticmethod
-    def _step(found: _Iterator | None, by: int) -> int:
-        if found is None:
-            return -1
-        found.at += by
-        if found.current is None:
-            found.at = max(-1, min(found.at, len(found.items)))
-            return -1
-        return 1
+        return self.iterators.start(iname, [(h[1], h[2], h[3], h[4]) for h in ctx.msg.headers])
 
     @function(ANY)
     def hf_iterator_next(self, ctx: Ctx, iname: str) -> int:
-        return self._step(self.iterators.get(iname), 1)
+        return self.iterators.step(iname, 1)
 
     @function(ANY)
     def hf_iterator_prev(self, ctx: Ctx, iname: str) -> int:
-        return self._step(self.iterators.get(iname), -1)
+        return self.iterators.step(iname, -1)
 
     @function(ANY)
     def hf_iterator_end(self, ctx: Ctx, iname: str) -> int:
-        return 1 if self.iterators.pop(iname, None) is not None else -1
-
-    @staticmethod
-    def _edit(ctx: Ctx, found: _Iterator | None, where: str, text: str) -> int:
-        item = found.current if found is not None else None
-        if item is None:
-            return -1
-        begin, end = {"rm": (item[2], item[3]), "after": (item[3], item[3]), "before": (item[2], item[2])}[where]
-        ctx.add_edit(begin, end, text)
-        return 1
+        return self.iterators.end(iname)
 
     @function(ANY)
     def hf_iterator_rm(self, ctx: Ctx, iname: str) -> int:
-        return self._edit(ctx, self.iterators.get(iname), "rm", "")
+        return self.iterators.remove(ctx, iname)
 
     @function(ANY)
     def hf_iterator_append(self, ctx: Ctx, iname: str, htext: str) -> int:
-        return self._edit(ctx, self.iterators.get(iname), "after", htext)
+        return self.iterators.append(ctx, iname, htext)
 
     @function(ANY)
     def hf_iterator_insert(self, ctx: Ctx, iname: str, htext: str) -> int:
-        return self._edit(ctx, self.iterators.get(iname), "before", htext)
+        return self.iterators.insert(ctx, iname, htext)
 
     # -- body line iterators ---------------------------------------------------------------------------------------------
 
     @function(ANY)
     def bl_iterator_start(self, ctx: Ctx, iname: str) -> int:
-        if not ctx.msg.body:
-            return -1
-        at = ctx.msg.body_start
-        items = []
-        for line in ctx.msg.body.splitlines(keepends=True):
-            items.append(("", line, at, at + len(line)))
-            at += len(line)
-        self.lines[iname] = _Iterator(items)
-        return 1
+        return self.lines.start(iname, line_pieces(ctx.msg.body, ctx.msg.body_start)) if ctx.msg.body else -1
 
     @function(ANY)
     def bl_iterator_next(self, ctx: Ctx, iname: str) -> int:
-        return self._step(self.lines.get(iname), 1)
+        return self.lines.step(iname, 1)
 
     @function(ANY)
     def bl_iterator_end(self, ctx: Ctx, iname: str) -> int:
-        return 1 if self.lines.pop(iname, None) is not None else -1
+        return self.lines.end(iname)
 
     @function(ANY)
     def bl_iterator_rm(self, ctx: Ctx, iname: str) -> int:
-        return self._edit(ctx, self.lines.get(iname), "rm", "")
+        return self.lines.remove(ctx, iname)
 
     @function(ANY)
     def bl_iterator_append(self, ctx: Ctx, iname: str, text: str) -> int:
-        return self._edit(ctx, self.lines.get(iname), "after", text)
+        return self.lines.append(ctx, iname, text)
 
     @function(ANY)
     def bl_iterator_insert(self, ctx: Ctx, iname: str, text: str) -> int:
-        return self._edit(ctx, self.lines.get(iname), "before", text)
+        return self.lines.insert(ctx, iname, text)
 
     # -- variables -------------------------------------------------------------------------------------------------------
 
-    def _item(self, table: str, name: str, part: int) -> Any:
-        def get(ctx: Ctx) -> Value:
-            found = getattr(self, table).get(name)
-            item = found.current if found is not None else None
-            return item[part] if item is not None else None
-
-        return get
-
     @pv_class("hfitname")
     def pv_hfitname(self, spec: PvSpec) -> BoundPv:
-        return BoundPv(self._item("iterators", (spec.inner or "").strip(), 0))
+        return BoundPv(self.iterators.getter((spec.inner or "").strip(), 0))
 
     @pv_class("hfitbody")
     def pv_hfitbody(self, spec: PvSpec) -> BoundPv:
-        return BoundPv(self._item("iterators", (spec.inner or "").strip(), 1))
+        return BoundPv(self.iterators.getter((spec.inner or "").strip(), 1))
 
     @pv_class("blitval")
     def pv_blitval(self, spec: PvSpec) -> BoundPv:
-        return BoundPv(self._item("lines", (spec.inner or "").strip(), 1))
+        return BoundPv(self.lines.getter((spec.inner or "").strip(), 1))
 
 
 module = Textopsx
