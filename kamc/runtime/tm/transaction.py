@@ -491,7 +491,7 @@ class Transaction:
                 self.status = code
                 self.wait(now)
             return
-        if code == 503 and self.engine.params.remap_503_500:
+        if code == 503 and self.engine.params.remap_503_500 and not self.local:
             # a reply of our own (RFC 3261 section 16.7 step 6); the reason stays
             self.engine.reply(self, 500, branch.reply.reason, now=now)
             return

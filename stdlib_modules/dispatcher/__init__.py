@@ -1,0 +1,384 @@
+"""Module dispatcher: balancing and failover over sets of destinations. https://www.kamailio.org/docs/modules/stable/modules/dispatcher.html
+
+Sets come from a list file. Not there: lists in a database, and overload control (``ds_oc_set_attrs``, ``ds_dsg_fetch``, ``$dsg``).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from kamc.declare import ANY, Module, Routes, function, pv_class
+from kamc.declare.argtypes import Lit
+from kamc.declare.pvspec import PvSpec, parse_pv
+from kamc.declare.values import Value, to_str
+from kamc.errors import ConfigError
+from kamc.runtime.context import Branch, Ctx
+from kamc.runtime.pv.bind import BoundPv, bind
+from kamc.runtime.sip.uri import parse_uri
+from stdlib_modules.dispatcher.choose import CALL_LOAD, PARALLEL, Chooser, in_order
+from stdlib_modules.dispatcher.commands import Commands, state_of
+from stdlib_modules.dispatcher.load import CallLoads
+from stdlib_modules.dispatcher.probe import Probing
+from stdlib_modules.dispatcher.table import DISABLED, INACTIVE, PROBING, TRYING, Destination, DestinationSet, read_list
+
+_RF: Final = Routes.REQUEST | Routes.FAILURE
+_RFO: Final = _RF | Routes.ONREPLY
+#: of parameter ``flags``
+_USER_ONLY, _FAILOVER = 1, 2
+#: of ds_is_from_list
+_ANY_PORT, _ANY_PROTO = 1, 2
+
+
+class Dispatcher(Commands, Probing, Module):
+    name = "dispatcher"
+    tuning_params = ("ds_dns_mode", "ds_dns_interval", "ds_dns_ttl", "ds_hash_check_interval", "ds_timer_mode")
+
+    class Params:
+        list_file: str = "/etc/kamailio/dispatcher.list"
+        flags: int = 0
+        force_dst: int = 1
+        use_default: int = 0
+        xavp_dst: str = "_dsdst_"
+        xavp_dst_mode: int = 0
+        xavp_ctx: str = "_dsctx_"
+        hash_pvar: str = ""
+        setid_pvname: str = ""
+        attrs_pvname: str = ""
+        ds_probing_threshold: int = 1
+        ds_inactive_threshold: int = 1
+        ds_ping_method: str = "OPTIONS"
+        ds_ping_from: str = "sip:dispatcher@localhost"
+        ds_ping_interval: int = 0
+        ds_ping_latency_stats: int = 0
+        ds_latency_estimator_alpha: int = 900
+        ds_ping_reply_codes: str = ""
+        ds_probing_mode: int = 0
+        ds_hash_size: int = 0
+        ds_hash_expire: int = 7200
+        ds_hash_initexpire: int = 7200
+        outbound_proxy: str = ""
+        ds_default_socket: str = ""
+        reload_delta: int = 5
+
+    def mod_init(self) -> None:
+        p = self.p
+        if p.ds_probing_mode not in (0, 1, 2, 3):
+            raise ConfigError("dispatcher: ds_probing_mode is 0, 1, 2 or 3")
+        if p.ds_probing_threshold < 1 or p.ds_inactive_threshold < 1:
+            raise ConfigError("dispatcher: ds_probing_threshold and ds_inactive_threshold are at least 1")
+        self.sets: dict[int, DestinationSet] = {}
+        self.changed = float("-inf")
+        self.loads = CallLoads(self.rt, self.sets, unanswered=p.ds_hash_initexpire, answered=p.ds_hash_expire)
+        hashed = self.rt.format(p.hash_pvar) if p.hash_pvar else None
+        self.chooser = Chooser(self.rt, user_only=bool(p.flags & _USER_ONLY), hashed=hashed)
+        self.found_set, self.found_attrs = self._target_pv(p.setid_pvname), self._target_pv(p.attrs_pvname)
+        if not self.load_list():
+            raise ConfigError(f"dispatcher: the list {p.list_file} cannot be read")
+        self.start_probing()
+
+    def _target_pv(self, name: str) -> BoundPv | None:
+        if not name:
+            return None
+        found = bind(self.rt, parse_pv(name))
+        if found.set is None:
+            raise ConfigError(f"dispatcher: {name} cannot be set")
+        return found
+
+    def child_init(self) -> None:
+        super().child_init()
+        if self.p.ds_hash_size > 0:
+            self.rt.worker.every(30, self.loads.expire)
+
+    def load_list(self) -> bool:
+        """Read the list file. States and loads of destinations that stay are kept. False, and the old list, when it cannot be read."""
+        path = Path(self.p.list_file)
+        try:
+            lines = path.read_text(encoding="latin-1").splitlines()
+        except OSError as err:
+            self.rt.log.error("dispatcher: %s: %s", path, err.strerror or err)
+            return False
+        fresh = read_list(lines, lambda number, why: self.rt.log.error("dispatcher: %s:%d: %s", path, number, why))
+        for chosen in fresh.values():
+            kept = []
+            for d in chosen.all:
+                if self._has_socket(d):
+                    kept.append(d)
+                else:
+                    self.rt.log.warning("dispatcher: %s of set %d: socket %s is not listened on; left out", d.uri, chosen.number, d.values["socket"])
+            chosen.all = kept
+            old = self.sets.get(chosen.number)
+            for d in kept:
+                before = old.find(d.uri) if old is not None else None
+                if before is not None:
+                    d.flags, d.streak, d.latency = before.flags, before.streak, before.latency
+        self.sets.clear()
+        self.sets.update({number: chosen for number, chosen in fresh.items() if chosen.all})
+        self.loads.recount()
+        return True
+
+    def _has_socket(self, d: Destination) -> bool:
+        return "socket" not in d.values or self._socket(d.values["socket"]) is not None
+
+    def _socket(self, text: str) -> Any:
+        proto, _, rest = text.partition(":")
+        host, _, port = rest.rpartition(":")
+        return self.rt.worker.find_listener(proto, host, int(port)) if port.isdecimal() else None
+
+    # -- choosing --------------------------------------------------------------------------------------------------------
+
+    def _choose(self, ctx: Ctx, number: int, algorithm: int, limit: int) -> list[tuple[DestinationSet, Destination]]:
+        """The destinations to try, best first; empty when there is none."""
+        chosen = self.sets.get(number)
+        if chosen is None:
+            self.rt.log.error("dispatcher: there is no set %d", number)
+            return []
+        if algorithm == CALL_LOAD and self.p.ds_hash_size <= 0:
+            self.rt.log.error("dispatcher: algorithm 10 needs ds_hash_size")
+            return []
+        first = self.chooser.first(ctx, chosen, algorithm)
+        if first is None:
+            return []
+        found = in_order(chosen, first, algorithm, use_default=bool(self.p.use_default))
+        if algorithm == CALL_LOAD and found and ctx.msg.method == "INVITE" and not ctx.msg.to_tag and not self.loads.put(ctx.msg.call_id, chosen, found[0]):
+            return []
+        return [(chosen, d) for d in found[: limit if limit > 0 else None]]
+
+    def _tree(self, ctx: Ctx) -> dict[str, Any]:
+        tree: dict[str, Any] = ctx.xavps.setdefault("xavp", {})
+        return tree
+
+    def _keep(self, ctx: Ctx, found: list[tuple[DestinationSet, Destination]]) -> None:
+        """Put the list into the xavps, for ds_next_dst."""
+        tree = self._tree(ctx)
+        entries = []
+        for chosen, d in found:
+            entry: dict[str, Any] = {"uri": [d.uri], "grp": [chosen.number]}
+            if d.attrs and not self.p.xavp_dst_mode & 1:
+                entry["attrs"] = [d.attrs]
+            for key in ("socket", "duid"):
+                if d.values.get(key):
+                    entry[key] = [d.values[key]]
+            entries.append(entry)
+        if self.p.xavp_dst:
+            tree[self.p.xavp_dst] = entries + tree.get(self.p.xavp_dst, [])
+        if self.p.xavp_ctx:
+            tree.setdefault(self.p.xavp_ctx, []).insert(0, {"cnt": [len(entries)]})
+
+    def _direct(self, ctx: Ctx, uri: str, socket: str, *, domain: bool) -> bool:
+        """Send to a destination: by $du, or by all that follows the user in the R-URI."""
+        if domain:
+            target, own = parse_uri(uri), parse_uri(ctx.ruri)
+            if target is None or own is None:
+                self.rt.log.error("dispatcher: cannot put the host of %s into %s", uri, ctx.ruri)
+                return False
+            ctx.ruri = str(own.replaced(host=target.host, port=target.port, params=target.params))
+        else:
+            ctx.du = uri
+        ctx.ruri_used = False
+        found = self._socket(socket or self.p.ds_default_socket) if socket or self.p.ds_default_socket else None
+        if found is not None:
+            ctx.send_socket = found
+        return True
+
+    def _select(self, ctx: Ctx, number: int, algorithm: int, limit: int, *, domain: bool) -> int:
+        if ctx.du and not domain and not self.p.force_dst:
+            self.rt.log.error("dispatcher: the destination is set already (%s), and force_dst is 0", ctx.du)
+            return -1
+        found = self._choose(ctx, number, algorithm, limit)
+        if not found:
+            return -1
+        if algorithm == PARALLEL:
+            for _, d in found[1:]:
+                ctx.branches.append(Branch(ctx.ruri, d.uri))
+            self._keep(ctx, [])
+        elif self.p.flags & _FAILOVER:
+            self._keep(ctx, found)
+        first = found[0][1]
+        return 1 if self._direct(ctx, first.uri, first.values.get("socket", ""), domain=domain) else -1
+
+    @function(_RF)
+    def ds_select_dst(self, ctx: Ctx, set: int, alg: int, limit: int = 0) -> int:
+        return self._select(ctx, set, alg, limit, domain=False)
+
+    @function(_RF)
+    def ds_select_domain(self, ctx: Ctx, set: int, alg: int, limit: int = 0) -> int:
+        return self._select(ctx, set, alg, limit, domain=True)
+
+    @function(ANY)
+    def ds_select(self, ctx: Ctx, set: int, alg: int, limit: int = 0) -> int:
+        """Only the list in the xavps."""
+        found = self._choose(ctx, set, alg, limit)
+        if not found:
+            return -1
+        self._keep(ctx, found)
+        return 1
+
+    @function(_RF)
+    def ds_select_routes(self, ctx: Ctx, rules: str, mode: str, limit: int = 0) -> int:
+        """``1=4;2=8``: sets and algorithms, one after the other. ``mode`` 0 sets $du, 1 the R-URI, 2 only the list."""
+        found: list[tuple[DestinationSet, Destination]] = []
+        for rule in filter(None, (r.strip() for r in rules.split(";"))):
+            number, sep, algorithm = rule.partition("=")
+            if not sep or not number.strip().isdecimal() or not algorithm.strip().isdecimal():
+                self.rt.log.error("ds_select_routes: bad rule %r", rule)
+                return -1
+            room = max(1, limit - len(found)) if limit > 0 else 0
+            found += self._choose(ctx, int(number), int(algorithm), room)
+        if not found:
+            return -1
+        self._keep(ctx, found)
+        first = found[0][1]
+        if mode.strip().lower() in ("2", "x"):
+            return 1
+        return 1 if self._direct(ctx, first.uri, first.values.get("socket", ""), domain=mode.strip().lower() in ("1", "r")) else -1
+
+    # -- failover --------------------------------------------------------------------------------------------------------
+
+    def _entries(self, ctx: Ctx) -> list[dict[str, Any]]:
+        entries: list[dict[str, Any]] = self._tree(ctx).get(self.p.xavp_dst) or []
+        return entries
+
+    def _take(self, ctx: Ctx, *, domain: bool, pop: bool) -> int:
+        if not self.p.flags & _FAILOVER or not self.p.xavp_dst:
+            self.rt.log.warning("dispatcher: failover is off (parameter flags)")
+            return -1
+        entries = self._entries(ctx)
+        if pop and entries:
+            entries.pop(0)
+        if not entries:
+            return -1
+        entry = entries[0]
+        uri = to_str(entry["uri"][0])
+        chosen = self.sets.get(entry["grp"][0])
+        d = chosen.find(uri) if chosen is not None else None
+        if pop and chosen is not None and d is not None and d.values.get("duid") and self.loads.unset(ctx.msg.call_id):
+            self.loads.put(ctx.msg.call_id, chosen, d)
+        return 1 if self._direct(ctx, uri, to_str(entry.get("socket", [""])[0]), domain=domain) else -1
+
+    @function(_RF)
+    def ds_next_dst(self, ctx: Ctx) -> int:
+        return self._take(ctx, domain=False, pop=True)
+
+    @function(_RF)
+    def ds_next_domain(self, ctx: Ctx) -> int:
+        return self._take(ctx, domain=True, pop=True)
+
+    @function(_RF)
+    def ds_set_dst(self, ctx: Ctx) -> int:
+        return self._take(ctx, domain=False, pop=False)
+
+    @function(_RF)
+    def ds_set_domain(self, ctx: Ctx) -> int:
+        return self._take(ctx, domain=True, pop=False)
+
+    # -- states ----------------------------------------------------------------------------------------------------------
+
+    def set_state(self, chosen: DestinationSet, d: Destination, flags: int) -> None:
+        """A state by hand: the letter and whether it is probed."""
+        self.mark(chosen, d, flags & (INACTIVE | TRYING | DISABLED))
+        d.flags = d.flags & ~PROBING | flags & PROBING
+
+    @function(_RFO)
+    def ds_mark_dst(self, ctx: Ctx, state: Lit = "i") -> int:
+        """The destination in use: ``a``, ``i``, ``t`` or ``d``, with ``p`` to have it probed."""
+        flags = state_of(str(state))
+        entries = self._entries(ctx)
+        if flags is None or not entries:
+            return -1
+        return self._mark(int(entries[0]["grp"][0]), to_str(entries[0]["uri"][0]), flags)
+
+    def _mark(self, number: int, uri: str, flags: int) -> int:
+        chosen = self.sets.get(number)
+        d = chosen.find(uri) if chosen is not None else None
+        if chosen is None or d is None:
+            return -1
+        self.set_state(chosen, d, flags)
+        return 1
+
+    @function(ANY)
+    def ds_mark_addr(self, ctx: Ctx, state: str, setid: int, uri: str) -> int:
+        flags = state_of(state)
+        return self._mark(setid, uri, flags) if flags is not None else -1
+
+    @function(ANY)
+    def ds_is_active(self, ctx: Ctx, groupid: int, uri: str = "") -> int:
+        chosen = self.sets.get(groupid)
+        return 1 if chosen is not None and any(d.usable for d in chosen.all if not uri or d.uri == uri) else -1
+
+    @function(ANY, "ds_list_exists", "ds_list_exist")
+    def ds_list_exists(self, ctx: Ctx, groupid: int) -> int:
+        return 1 if groupid in self.sets else -1
+
+    @function(ANY)
+    def ds_reload(self, ctx: Ctx) -> int:
+        return 1 if self.load_list() else -1
+
+    # -- asking ----------------------------------------------------------------------------------------------------------
+
+    def _is_from(self, ctx: Ctx, number: int, mode: int, uri: str) -> int:
+        """``mode`` 1 lets the port be another one, 2 the transport. A negative set is any."""
+        if uri:
+            parsed = parse_uri(uri)
+            if parsed is None:
+                self.rt.log.error("ds_is_from_list: bad URI %r", uri)
+                return -1
+            host, port, proto = parsed.host.strip("[]"), parsed.real_port(), parsed.proto()
+        else:
+            host, port, proto = ctx.flow.remote_ip, ctx.flow.remote_port, ctx.flow.proto
+        for chosen in [self.sets[number]] if number in self.sets else self.sets.values() if number < 0 else ():
+            for d in chosen.all:
+                same = d.parsed.host.strip("[]").lower() == host.lower() or self.rt.datapath.lookup(d.parsed.host) == host
+                if same and (mode & _ANY_PORT or d.parsed.real_port() == port) and (mode & _ANY_PROTO or d.parsed.proto() == proto):
+                    self._report(ctx, chosen, d)
+                    return 1
+        return -1
+
+    def _report(self, ctx: Ctx, chosen: DestinationSet, d: Destination) -> None:
+        if self.found_set is not None and self.found_set.set is not None:
+            self.found_set.set(ctx, chosen.number)
+        if self.found_attrs is not None and self.found_attrs.set is not None and d.attrs:
+            self.found_attrs.set(ctx, d.attrs)
+
+    @function(ANY)
+    def ds_is_from_list(self, ctx: Ctx, groupid: int = -1, mode: int = 0, uri: str = "") -> int:
+        return self._is_from(ctx, groupid, mode, uri)
+
+    # -- call load -------------------------------------------------------------------------------------------------------
+
+    @function(ANY)
+    def ds_load_unset(self, ctx: Ctx) -> int:
+        """The call is over."""
+        return 1 if self.loads.unset(ctx.msg.call_id) else -1
+
+    @function(ANY)
+    def ds_load_update(self, ctx: Ctx) -> int:
+        """As the message says: an answered INVITE stays, a refused one and a BYE go."""
+        msg = ctx.msg
+        if msg.is_request:
+            if msg.method in ("BYE", "CANCEL"):
+                self.loads.unset(msg.call_id)
+        elif msg.cseq[1] == "INVITE" and 200 <= msg.status < 300:
+            self.loads.confirm(msg.call_id)
+        elif msg.cseq[1] == "INVITE" and msg.status >= 300:
+            self.loads.unset(msg.call_id)
+        return 1
+
+    # -- events ----------------------------------------------------------------------------------------------------------
+
+    @pv_class("dsv")
+    def pv_dsv(self, spec: PvSpec) -> BoundPv:
+        key = {"group": "setid"}.get(spec.inner or "", spec.inner or "")
+
+        def get(ctx: Ctx) -> Value:
+            event = ctx.recall("dispatcher_event")
+            return event.get(key) if event is not None else None
+
+        return BoundPv(get)
+
+    @classmethod
+    def check_pv_dsv(cls, spec: PvSpec) -> str | None:
+        return None if spec.inner in ("uri", "flags", "setid", "group", "code", "reason") else f"unknown name {spec.inner!r}"
+
+
+module = Dispatcher

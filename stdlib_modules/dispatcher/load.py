@@ -1,0 +1,67 @@
+"""Call load: which calls are at which destination (algorithm 10)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from stdlib_modules.dispatcher.table import Destination, DestinationSet
+
+
+@dataclass(slots=True)
+class _Call:
+    number: int
+    duid: str
+    expires: float
+    confirmed: bool = False
+
+
+class CallLoads:
+    """Calls by Call-ID. One that is not unset counts until ``ds_hash_initexpire`` or, once answered, ``ds_hash_expire`` seconds have passed."""
+
+    def __init__(self, rt: Any, sets: dict[int, DestinationSet], *, unanswered: int, answered: int) -> None:
+        self.rt, self.sets, self.unanswered, self.answered = rt, sets, unanswered, answered
+        self._calls: dict[str, _Call] = {}
+
+    def _find(self, call: _Call) -> Destination | None:
+        chosen = self.sets.get(call.number)
+        return next((d for d in chosen.all if d.values.get("duid") == call.duid), None) if chosen is not None else None
+
+    def put(self, call_id: str, chosen: DestinationSet, d: Destination) -> bool:
+        """Count a call for a destination; one that is counted elsewhere moves. False without ``duid``."""
+        duid = d.values.get("duid", "")
+        if not duid:
+            self.rt.log.error("dispatcher: call load needs duid in the attributes of %s", d.uri)
+            return False
+        self.unset(call_id)
+        self._calls[call_id] = _Call(chosen.number, duid, self.rt.now() + self.unanswered)
+        d.load += 1
+        return True
+
+    def confirm(self, call_id: str) -> bool:
+        call = self._calls.get(call_id)
+        if call is None:
+            return False
+        call.confirmed, call.expires = True, self.rt.now() + self.answered
+        return True
+
+    def unset(self, call_id: str) -> bool:
+        call = self._calls.pop(call_id, None)
+        if call is None:
+            return False
+        d = self._find(call)
+        if d is not None and d.load > 0:
+            d.load -= 1
+        return True
+
+    def expire(self) -> None:
+        now = self.rt.now()
+        for call_id in [c for c, call in self._calls.items() if call.expires <= now]:
+            self.unset(call_id)
+
+    def recount(self) -> None:
+        """After a reload: the new destinations get the calls of the old ones."""
+        for call in self._calls.values():
+            d = self._find(call)
+            if d is not None:
+                d.load += 1

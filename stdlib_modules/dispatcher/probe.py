@@ -1,0 +1,120 @@
+"""Pings to destinations, and how their answers change the state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kamc.declare import Routes
+from kamc.errors import ConfigError
+from kamc.runtime.sip.message import SipMessage
+from kamc.runtime.tm.transaction import Transaction
+from stdlib_modules.dispatcher.table import DISABLED, INACTIVE, NO_PING, PROBING, TRYING, Destination, DestinationSet
+
+
+class Probing:
+    rt: Any
+    p: Any
+    sets: dict[int, DestinationSet]
+
+    def start_probing(self) -> None:
+        """Check the parameters. Raises ConfigError."""
+        self.pinging = 1
+        self.good_codes = self._codes(self.p.ds_ping_reply_codes)
+        if self.p.ds_ping_interval > 0 and self.rt.module("tm") is None:
+            raise ConfigError("dispatcher: ds_ping_interval needs module tm")
+
+    @staticmethod
+    def _codes(text: str) -> set[int]:
+        """``class=2;code=404``: the codes that mean alive; 2xx always do."""
+        out = set(range(200, 300))
+        for part in filter(None, (p.strip() for p in text.split(";"))):
+            kind, _, value = part.partition("=")
+            if kind not in ("class", "code") or not value.isdecimal():
+                raise ConfigError(f"dispatcher: ds_ping_reply_codes: {part!r} is neither class=N nor code=N")
+            out |= set(range(int(value) * 100, int(value) * 100 + 100)) if kind == "class" else {int(value)}
+        return out
+
+    def child_init(self) -> None:
+        if self.p.ds_ping_interval > 0:
+            self.rt.worker.every(self.p.ds_ping_interval, self.ping_all)
+
+    # -- pings -----------------------------------------------------------------------------------------------------------
+
+    def ping_all(self) -> None:
+        if not self.pinging:
+            return
+        for chosen in list(self.sets.values()):
+            for d in chosen.all:
+                if self._is_probed(d):
+                    self._ping(chosen, d)
+
+    def _is_probed(self, d: Destination) -> bool:
+        """By ds_probing_mode: 0 those marked for probing, 1 all, 2 inactive ones that are marked, 3 all inactive ones."""
+        if d.flags & (DISABLED | NO_PING):
+            return False
+        marked, inactive = bool(d.flags & PROBING), bool(d.flags & INACTIVE)
+        return {0: marked, 1: True, 2: marked and inactive, 3: inactive}[self.p.ds_probing_mode]
+
+    def _ping(self, chosen: DestinationSet, d: Destination) -> None:
+        method, sender = self.p.ds_ping_method, d.values.get("ping_from") or self.p.ds_ping_from
+        started = self.rt.now()
+
+        def answered(t: Transaction, code: int, msg: SipMessage | None) -> None:
+            if code < 200 or self.sets.get(chosen.number) is not chosen:
+                return
+            if self.p.ds_ping_latency_stats and msg is not None:
+                d.latency.add(round((self.rt.now() - started) * 1000), min(1000, self.p.ds_latency_estimator_alpha) / 1000)
+            if code == 408:
+                d.latency.timeouts += 1
+            self.ping_answered(chosen, d, code)
+
+        sent = self.rt.module("tm").send_request(method, d.uri, nexthop=d.values.get("obproxy") or self.p.outbound_proxy, socket=self.socket_text(d),
+                                                 headers=f"From: <{sender}>\r\nTo: <{d.uri}>\r\n", callback=answered)  # fmt: skip
+        if sent is None:
+            self.ping_answered(chosen, d, 477)
+
+    def socket_text(self, d: Destination) -> str:
+        return d.values.get("socket") or str(self.p.ds_default_socket)
+
+    def ping_answered(self, chosen: DestinationSet, d: Destination, code: int) -> None:
+        if code in self.good_codes:
+            self.mark(chosen, d, 0, by_ping=True)
+        else:
+            self.mark(chosen, d, TRYING, by_ping=True)
+        if self.p.ds_probing_mode == 1:
+            d.flags |= PROBING
+
+    # -- states ----------------------------------------------------------------------------------------------------------
+
+    def mark(self, chosen: DestinationSet, d: Destination, wanted: int, *, by_ping: bool = False) -> None:
+        """Change a state: 0 active, TRYING counts a failure and makes it inactive at ds_probing_threshold, INACTIVE, DISABLED. Answered
+        pings make an inactive one active after ds_inactive_threshold of them."""
+        was_usable = d.usable
+        keep = d.flags & ~(INACTIVE | TRYING | DISABLED)
+        if by_ping and d.flags & DISABLED:
+            return
+        if wanted == TRYING:
+            if d.flags & INACTIVE:
+                d.streak = 0
+                return
+            d.streak += 1
+            wanted = INACTIVE if d.streak >= self.p.ds_probing_threshold else TRYING
+        elif wanted == 0 and by_ping and d.flags & INACTIVE:
+            d.streak += 1
+            if d.streak < self.p.ds_inactive_threshold:
+                return
+        if wanted != TRYING:
+            d.streak = 0
+        d.flags = keep | wanted
+        if was_usable != d.usable:
+            self._tell("dst-up" if d.usable else "dst-down", chosen, d)
+
+    def _tell(self, event: str, chosen: DestinationSet, d: Destination) -> None:
+        """Run the event route over a request to the destination."""
+        for name in (f"dispatcher:{event}", f"dispatcher:{event.replace('dst', 'ds')}"):
+            if not self.rt.has_event(name):
+                continue
+            ctx = self.rt.worker.fake_context(Routes.EVENT)
+            ctx.ruri = d.uri
+            ctx.remember("dispatcher_event", {"uri": d.uri, "setid": chosen.number, "flags": d.flags, "attrs": d.attrs})
+            self.rt.run_event(name, ctx)
