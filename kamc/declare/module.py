@@ -113,7 +113,10 @@ class Declarations:
 
 
 def function(routes: Routes = Routes.ANY, *names: str, arities: tuple[int, ...] = (), suspends: bool = False) -> Callable[[F], F]:
-    """Mark a method as a cfg function; further names are aliases. The method is returned unchanged."""
+    """Mark a method as a cfg function; further names are aliases. The method is returned unchanged.
+
+    One that ``suspends`` may set the run aside: it has a keyword argument ``rest``, what follows its call in the block, to run later.
+    """
 
     def mark(fn: F) -> F:
         fn.__dict__.setdefault("_kamc", []).append(("function", names, routes, arities, suspends))
