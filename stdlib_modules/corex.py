@@ -106,10 +106,7 @@ class Corex(Module):
     # -- sockets ---------------------------------------------------------------------------------------------------------
 
     def _socket(self, text: str) -> Listener | None:
-        parts = text.split(":")
-        proto = parts.pop(0) if parts[0] in ("udp", "tcp", "tls", "sctp") else ""
-        port = int(parts.pop()) if len(parts) > 1 and parts[-1].isdigit() else 0
-        found: Listener | None = self.rt.worker.find_listener(proto, ":".join(parts), port)
+        found: Listener | None = self.rt.worker.find_socket(text)
         return found
 
     @function(ANY)

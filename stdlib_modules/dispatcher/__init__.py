@@ -118,12 +118,7 @@ class Dispatcher(Commands, Probing, Module):
         return True
 
     def _has_socket(self, d: Destination) -> bool:
-        return "socket" not in d.values or self._socket(d.values["socket"]) is not None
-
-    def _socket(self, text: str) -> Any:
-        proto, _, rest = text.partition(":")
-        host, _, port = rest.rpartition(":")
-        return self.rt.worker.find_listener(proto, host, int(port)) if port.isdecimal() else None
+        return "socket" not in d.values or self.rt.worker.find_socket(d.values["socket"], whole=True) is not None
 
     # -- choosing --------------------------------------------------------------------------------------------------------
 
@@ -176,7 +171,7 @@ class Dispatcher(Commands, Probing, Module):
         else:
             ctx.du = uri
         ctx.ruri_used = False
-        found = self._socket(socket or self.p.ds_default_socket) if socket or self.p.ds_default_socket else None
+        found = self.rt.worker.find_socket(socket or self.p.ds_default_socket, whole=True)
         if found is not None:
             ctx.send_socket = found
         return True

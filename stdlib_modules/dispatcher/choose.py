@@ -12,7 +12,7 @@ from kamc.runtime.sip.digest import parse_digest
 from kamc.runtime.sip.uri import parse_uri
 from stdlib_modules.dispatcher.table import Destination, DestinationSet
 
-ROUND_ROBIN, PRIORITY, CALL_LOAD, PARALLEL, LATENCY = 4, 8, 10, 12, 13
+CALL_LOAD, PARALLEL, LATENCY = 10, 12, 13
 _DEFAULT_PORT: Final = 5060
 
 
@@ -102,8 +102,7 @@ class Chooser:
 def in_order(chosen: DestinationSet, first: int, algorithm: int, *, use_default: bool) -> list[Destination]:
     """The usable destinations from the first one on, round and round; the last of a set may be kept for when nothing else is left."""
     if algorithm == LATENCY:
-        usable = sorted((d for d in chosen.all if d.usable), key=lambda d: (-d.priority, d.latency.estimate))
-        return usable
+        return sorted((d for d in chosen.all if d.usable), key=lambda d: (-d.priority, d.latency.estimate))
     rest = chosen.all[:-1] if use_default and len(chosen.all) > 1 else chosen.all
     first %= len(rest)
     out = [d for d in rest[first:] + rest[:first] if d.usable]

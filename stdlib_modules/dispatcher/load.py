@@ -13,7 +13,6 @@ class _Call:
     number: int
     duid: str
     expires: float
-    confirmed: bool = False
 
 
 class CallLoads:
@@ -42,7 +41,7 @@ class CallLoads:
         call = self._calls.get(call_id)
         if call is None:
             return False
-        call.confirmed, call.expires = True, self.rt.now() + self.answered
+        call.expires = self.rt.now() + self.answered
         return True
 
     def unset(self, call_id: str) -> bool:

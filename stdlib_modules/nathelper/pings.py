@@ -54,9 +54,7 @@ class Pings:
     def _forced_socket(self, text: str) -> Listener | None:
         if not text:
             return None
-        proto, _, rest = text.partition(":") if text.lower().startswith(("udp:", "tcp:", "tls:")) else ("", "", text)
-        host, _, port = rest.rpartition(":") if rest.rpartition(":")[2].isdigit() and not rest.endswith("]") else (rest, "", "0")
-        found: Listener | None = self.rt.worker.find_listener(proto.lower(), host, int(port))
+        found: Listener | None = self.rt.worker.find_socket(text.lower())
         if found is None:
             raise ConfigError(f"nathelper: force_socket {text} is none of the sockets that are listened on")
         return found
@@ -113,7 +111,7 @@ class Pings:
         hops = parse_addr_list(b.path) if b.path else []
         target = hops[0].uri if hops and (by_sip or self.p.udpping_from_path) else b.received or b.contact
         ctx = self.rt.worker.fake_context()
-        ctx.send_socket = self.ping_socket or self._own_socket(b.socket)
+        ctx.send_socket = self.ping_socket or self.rt.worker.find_socket(b.socket, whole=True)
         ctx.forward_no_connect = True
         dests: list[Dest] = self.rt.datapath.resolve(ctx, target)
         if not dests or (dests[0].proto != "udp" and not by_sip):
@@ -121,12 +119,6 @@ class Pings:
         text = self._request(ctx, b, dests[0]) if by_sip else _EMPTY_PACKET
         sent: bool = self.rt.datapath.send(dests[0], text)
         return sent
-
-    def _own_socket(self, text: str) -> Listener | None:
-        proto, _, rest = text.partition(":")
-        host, _, port = rest.rpartition(":")
-        found: Listener | None = self.rt.worker.find_listener(proto, host, int(port)) if port.isdigit() else None
-        return found
 
     def _request(self, ctx: Any, b: Binding, dest: Dest) -> str:
         method, sender = self.p.sipping_method, self.p.sipping_from

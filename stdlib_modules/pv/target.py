@@ -105,10 +105,7 @@ class TargetVars(Vars):
         if not value:
             ctx.send_socket = None
             return
-        parts = to_str(value).split(":")
-        proto = parts.pop(0) if parts[0] in ("udp", "tcp", "tls", "sctp") else ""
-        port = int(parts.pop()) if len(parts) > 1 and parts[-1].isdigit() else 0
-        found = self.rt.worker.find_listener(proto, ":".join(parts), port)
+        found = self.rt.worker.find_socket(to_str(value))
         if found is None:
             self.rt.log.error("$fs: %s is no listening socket", value)
             return

@@ -64,9 +64,7 @@ class LookupFunctions:
     def _socket(self, text: str) -> Listener | None:
         if len(self.rt.listeners) < 2 or not text:
             return None
-        proto, _, rest = text.partition(":")
-        host, _, port = rest.rpartition(":")
-        found: Listener | None = self.rt.worker.find_listener(proto, host, int(port)) if port.isdigit() else None
+        found: Listener | None = self.rt.worker.find_socket(text, whole=True)
         return found
 
     def _destination(self, b: Binding) -> str | None:

@@ -84,6 +84,15 @@ class Worker:
                 return s
         return None
 
+    def find_socket(self, text: str, *, whole: bool = False) -> Listener | None:
+        """A listening socket by its text, ``[proto:]host[:port]``; ``whole`` wants all three parts, as a socket prints itself."""
+        parts = text.split(":")
+        proto = parts.pop(0) if parts[0] in ("udp", "tcp", "tls", "sctp") else ""
+        port = int(parts.pop()) if len(parts) > 1 and parts[-1].isdigit() else 0
+        if whole and not (proto and port):
+            return None
+        return self.find_listener(proto, ":".join(parts), port)
+
     def find_listener_name(self, name: str) -> Listener | None:
         return next((s for s in self.listeners if s.name and s.name == name), None)
 
