@@ -1,7 +1,4 @@
-"""Module cfgutils: chance, global flags, named locks and small helpers of configurations.
-
-``sleep`` and ``usleep`` are left out: they would hold up a worker.
-"""
+"""Module cfgutils: chance, global flags, named locks, pauses and small helpers of configurations."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ import hashlib
 import os
 import random
 import resource
+from collections.abc import Callable
 from typing import Any
 
 from kamc.declare import ANY, Module, function, pv, rpc
@@ -16,6 +14,7 @@ from kamc.errors import ConfigError
 from kamc.runtime.context import Ctx
 from kamc.runtime.hashes import core_hash
 from kamc.runtime.rpc.commands import RpcFault
+from kamc.runtime.waits import Job
 
 
 class Cfgutils(Module):
@@ -32,7 +31,9 @@ class Cfgutils(Module):
             raise ConfigError(f"cfgutils: initial_probability is 0 to 100, not {self.p.initial_probability}")
         self.probability: int = self.p.initial_probability
         self.gflags: int = self.p.initial_gflags
-        self.locks: set[str] = set()
+        #: key -> the work that holds it; None for one from outside of any message
+        self.locks: dict[str, Job | None] = {}
+        self.lock_queue: dict[str, list[Callable[[], None]]] = {}
         self.random = random.Random()
         self.hash = self._hash() if self.p.hash_file else ""
 
@@ -97,23 +98,56 @@ class Cfgutils(Module):
 
     # -- locks -----------------------------------------------------------------------------------------------------------
 
-    @function(ANY)
-    def lock(self, ctx: Ctx, key: str, key2: str = "") -> int:
-        """A worker runs one route at a time, so a lock is never waited for."""
-        self.locks.add(key + key2)
+    def _held(self, key: str) -> bool:
+        """Whether another run that goes on later has the lock. One whose holder has ended would never be given back: it counts as free."""
+        holder = self.locks.get(key)
+        return holder is not None and not holder.done and holder is not self.rt.worker.waits.job
+
+    def _take(self, key: str) -> int:
+        job = self.locks[key] = self.rt.worker.waits.job
+        if job is not None:
+            job.at_end.append(lambda: self._next(key))
         return 1
+
+    def _next(self, key: str) -> None:
+        queue = self.lock_queue.pop(key, None)
+        for resume in queue or ():
+            self.rt.timers.arm(self.rt.now(), lambda _, resume=resume: resume())
+
+    @function(ANY, waits=True)
+    def lock(self, ctx: Ctx, key: str, key2: str = "") -> int:
+        """Wait until nobody else has the lock, and take it."""
+        name = key + key2
+        while self._held(name):
+            self.rt.worker.waits.wait(self.lock_queue.setdefault(name, []).append, ctx)
+        return self._take(name)
 
     @function(ANY)
     def trylock(self, ctx: Ctx, key: str, key2: str = "") -> int:
-        if key + key2 in self.locks:
-            return -1
-        self.locks.add(key + key2)
-        return 1
+        name = key + key2
+        return -1 if name in self.locks and (self.locks[name] is self.rt.worker.waits.job or self._held(name)) else self._take(name)
 
     @function(ANY)
     def unlock(self, ctx: Ctx, key: str, key2: str = "") -> int:
-        self.locks.discard(key + key2)
+        self.locks.pop(key + key2, None)
+        self._next(key + key2)
         return 1
+
+    # -- pauses ----------------------------------------------------------------------------------------------------------
+
+    def _pause(self, ctx: Ctx, seconds: float) -> int:
+        self.rt.worker.waits.sleep(max(0.0, seconds), ctx)
+        return 1
+
+    @function(ANY, waits=True)
+    def sleep(self, ctx: Ctx, time: int) -> int:
+        """Pause this run for some seconds; the worker serves others."""
+        return self._pause(ctx, time)
+
+    @function(ANY, waits=True)
+    def usleep(self, ctx: Ctx, time: int) -> int:
+        """Pause this run for some microseconds; the worker serves others."""
+        return self._pause(ctx, time / 1_000_000)
 
     # -- routes, hashes, status ------------------------------------------------------------------------------------------
 

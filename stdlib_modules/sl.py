@@ -28,7 +28,6 @@ class Sl(Module):
     class Params:
         default_code: int = 500
         default_reason: str = "Internal Server Error"
-        rich_redirect: int = 0
 
     def mod_init(self) -> None:
         self.acks_until = 0.0
@@ -67,8 +66,8 @@ class Sl(Module):
         if not 100 <= code <= 699:
             self.rt.log.error("reply code %d is not within 100 and 699", code)
             return -1
-        if 300 <= code < 400 and (self.p.rich_redirect & 1 or ctx.branches):
-            self.add_contacts(ctx)
+        if 300 <= code < 400:
+            ctx.add_redirect_contacts()
         self.count(code)
         if code >= 300:
             self.acks_until = self.rt.now() + ACK_WINDOW
@@ -84,15 +83,6 @@ class Sl(Module):
         text = self.rt.datapath.local_reply_text(ctx, code, reason, self.rt.totag(ctx.msg))
         work = Ctx(self.rt, parse_message(text), ctx.flow, Routes.EVENT)
         self.rt.run_event("sl:local-response", work)
-
-    @staticmethod
-    def add_contacts(ctx: Ctx) -> None:
-        """A redirection names the destination set in Contact."""
-        text = ", ".join(f"<{b.uri}>" + (f";q={b.q / 1000:g}" if b.q >= 0 else "") for b in ctx.branches)
-        if not ctx.ruri_used and ctx.ruri != ctx.msg.uri:
-            text = f"<{ctx.ruri}>" + (", " + text if text else "")
-        if text:
-            ctx.reply_headers = [*(ctx.reply_headers or []), f"Contact: {text}\r\n"]
 
     @function(Routes.REQUEST, "sl_send_reply", "sl_reply")
     def sl_send_reply(self, ctx: Ctx, code: int, reason: str) -> int:

@@ -12,12 +12,18 @@ from kamc.declare.values import Value
 from kamc.runtime.context import Ctx
 from kamc.runtime.pv.bind import BoundPv, bind_text
 from kamc.runtime.tm.transaction import ClientBranch, Transaction
+from kamc.runtime.waits import Job
 
 
 class Tmx(Module):
     name = "tmx"
     depends = ("tm",)
     ignored_params = ("precheck_trans",)
+
+    def __init__(self, rt: Any) -> None:
+        super().__init__(rt)
+        #: requests that t_precheck_trans saw, as long as their script runs
+        self.prechecked: dict[Any, Job] = {}
 
     def _t(self, ctx: Ctx) -> Transaction | None:
         return ctx.t if ctx.t is not None and not ctx.t.deleted else None
@@ -42,9 +48,17 @@ class Tmx(Module):
 
     @function(Routes.REQUEST)
     def t_precheck_trans(self, ctx: Ctx) -> int:
-        """Whether the same request is in work elsewhere: here that is one whose route is suspended."""
+        """Whether the same request is in work elsewhere: here that is one whose route is suspended or waits. The first is noted."""
         t = self.rt.tm.find(ctx.msg)
-        return 1 if t is not None and t.suspended and t.msg is not ctx.msg else -1
+        if t is not None and t.suspended and t.msg is not ctx.msg:
+            return 1
+        job, key = self.rt.worker.waits.job, self.rt.tm.keys_of(ctx.msg)
+        if key in self.prechecked:
+            return 1 if self.prechecked[key] is not job else -1
+        if job is not None:
+            self.prechecked[key] = job
+            job.at_end.append(lambda: self.prechecked.pop(key, None) and None)
+        return -1
 
     # -- other transactions ----------------------------------------------------------------------------------------------
 

@@ -64,7 +64,8 @@ def generate(unit: Unit, entry: str) -> GeneratedProgram:
             slots |= _slots(item)
         helpers |= compiler.helpers
     hoisted = sorted((k, v) for k, v in constants.by_name.items() if v)
-    params = _params(unit, base) | {"vars": sorted(slots), "uses_rc": uses_rc}
+    waits = any(use.decl is not None and use.decl.waits for use in unit.calls.values())
+    params = _params(unit, base) | {"vars": sorted(slots), "uses_rc": uses_rc, "waits": waits}
     sources = [relative(s, base) for s in dict.fromkeys(unit.cfg.sources)]
     return GeneratedProgram(base, os.path.basename(entry), modules, hoisted, sorted(helpers), params, sources)
 

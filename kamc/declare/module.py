@@ -53,6 +53,7 @@ class FunctionDecl:
     routes: Routes
     arities: tuple[int, ...] = ()
     suspends: bool = False
+    waits: bool = False
 
     def accepts(self, count: int) -> bool:
         if self.arities:
@@ -112,14 +113,15 @@ class Declarations:
     rpcs: dict[str, RpcDecl] = field(default_factory=dict)
 
 
-def function(routes: Routes = Routes.ANY, *names: str, arities: tuple[int, ...] = (), suspends: bool = False) -> Callable[[F], F]:
+def function(routes: Routes = Routes.ANY, *names: str, arities: tuple[int, ...] = (), suspends: bool = False, waits: bool = False) -> Callable[[F], F]:
     """Mark a method as a cfg function; further names are aliases. The method is returned unchanged.
 
     One that ``suspends`` may set the run aside: it has a keyword argument ``rest``, what follows its call in the block, to run later.
+    One that ``waits`` may take its time (``rt.waits``): programs that call it run in greenlets.
     """
 
     def mark(fn: F) -> F:
-        fn.__dict__.setdefault("_kamc", []).append(("function", names, routes, arities, suspends))
+        fn.__dict__.setdefault("_kamc", []).append(("function", names, routes, arities, suspends, waits))
         return fn
 
     return mark
@@ -186,7 +188,7 @@ def _annotation(text: Any) -> tuple[str, bool]:
     return next((p for p in parts if p != "None"), "None"), "None" in parts
 
 
-def _function_decl(name: str, method: str, module: str, fn: Any, routes: Routes, arities: tuple[int, ...], suspends: bool) -> FunctionDecl:
+def _function_decl(name: str, method: str, module: str, fn: Any, routes: Routes, *rest: Any) -> FunctionDecl:
     code = fn.__code__
     names = code.co_varnames[2 : code.co_argcount]
     kinds = []
@@ -195,7 +197,7 @@ def _function_decl(name: str, method: str, module: str, fn: Any, routes: Routes,
         if kind not in ARG_KINDS:
             raise TypeError(f"{module}.{name}: argument {arg} has no kind that a cfg can give ({kind!r})")
         kinds.append(kind)
-    return FunctionDecl(name, method, module, tuple(kinds), len(kinds) - len(fn.__defaults__ or ()), routes, arities, suspends)
+    return FunctionDecl(name, method, module, tuple(kinds), len(kinds) - len(fn.__defaults__ or ()), routes, *rest)
 
 
 class Module:
@@ -251,9 +253,9 @@ def _collect(cls: type[Module], out: Declarations, attr: str, fn: Any, mark: tup
     what, names = mark[0], mark[1]
     module = cls.name
     if what == "function":
-        _, names, routes, arities, suspends = mark
+        _, names, routes, *rest = mark
         for name in names or (attr,):
-            out.functions.setdefault(name, []).append(_function_decl(name, attr, module, fn, routes, arities, suspends))
+            out.functions.setdefault(name, []).append(_function_decl(name, attr, module, fn, routes, *rest))
     elif what == "pv":
         _, names, setter, inline = mark
         kind, nullable = _annotation(fn.__annotations__.get("return", "Value"))

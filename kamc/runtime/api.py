@@ -47,6 +47,8 @@ class Runtime:
         self.defines: dict[str, str | None] = {}
         #: which Kamailio the configuration was built for: head or 5.6
         self.compat = "head"
+        #: whether a function that waits is called somewhere
+        self.waits = False
         self.entry = ""
         self.base = ""
         self.sources: frozenset[str] = frozenset()

@@ -173,6 +173,14 @@ class Ctx:
         """Make the current destination a branch of its own (``append_branch()`` without arguments)."""
         self.branches.append(Branch(self.ruri, self.du, self.path, self.q, self.send_socket, self.bflags, self.instance, self.ruid, self.location_ua))
 
+    def add_redirect_contacts(self) -> None:
+        """A redirection names the destination set in a Contact, beside those that the script added."""
+        values = [f"<{b.uri}>" + (f";q={b.q / 1000:g}" if b.q >= 0 else "") for b in self.branches]
+        if not self.ruri_used and self.ruri != self.msg.uri:
+            values.insert(0, f"<{self.ruri}>")
+        if values:
+            self.reply_headers = [*(self.reply_headers or ()), f"Contact: {', '.join(values)}\r\n"]
+
     def copy_for(self, kind: Routes) -> Ctx:
         """A context over the same message for another block; edits and destination are copied, variables shared."""
         other = Ctx.__new__(type(self))

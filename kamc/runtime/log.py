@@ -34,6 +34,15 @@ class Log:
         self._prefix = ""
         self._prefix_format = self._prefix_ctx = None
 
+    def keep_prefix(self) -> Callable[[], None]:
+        """A function that brings the present prefix back: for a run that is set aside."""
+        kept = self._prefix, self._prefix_format, self._prefix_ctx
+
+        def bring_back() -> None:
+            self._prefix, self._prefix_format, self._prefix_ctx = kept
+
+        return bring_back
+
     @property
     def prefix(self) -> str:
         """The evaluated log_prefix of the message in hand, or an empty text."""

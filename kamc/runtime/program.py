@@ -63,6 +63,7 @@ def load_program(files: Mapping[str, bytes], rt: Runtime, base: str) -> dict[str
     manifest = json.loads(files["manifest.json"])
     rt.entry, rt.base = manifest["entry"], base
     rt.compat = manifest["options"].get("compat", "head")
+    rt.waits = params["waits"]
     rt.sources = frozenset(os.path.join(base, s) for s in manifest["sources"])
     _core_params(rt, params)
     _modules(rt, params)

@@ -31,6 +31,8 @@ class ReplyFunctions:
             return -1
         if not 100 <= code <= 699:
             return -1
+        if 300 <= code < 400 and t.status < 200:
+            ctx.add_redirect_contacts()
         return 1 if self.rt.tm.reply(t, code, reason, ctx=ctx) else -1
 
     @function(_RFO)

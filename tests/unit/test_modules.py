@@ -51,7 +51,6 @@ def test_whole_modules(name: str) -> None:
         "acc": {"acc_db_request", "acc_request"},  # database accounting
         "async": {"async_tkv_emit"},  # key-values for event_route[core:tkv]
         "avpops": {"avp_db_load", "avp_db_store", "avp_db_delete", "avp_db_query"},  # databases
-        "cfgutils": {"sleep", "usleep"},  # suspension of routes
         "dispatcher": {"ds_oc_set_attrs", "ds_dsg_fetch", "ds_dsg_fetch_uri"},  # overload control
         "msrp": msrp,  # MSRP on TCP connections
         "nathelper": {"set_alias_to_pv"},

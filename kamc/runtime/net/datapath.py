@@ -74,6 +74,10 @@ class Datapath:
         """A datagram, or a framed message of a stream."""
         if len(data) < 10:
             return  # keep-alives and stray bytes
+        waits = self.worker.waits
+        if waits.active and waits.job is None:
+            waits.run(self.received, data, listener, address, conn)
+            return
         rt = self.worker.rt
         if rt is None:
             return
@@ -213,6 +217,10 @@ class Datapath:
 
     def run(self, function: Callable[[Ctx], Any], ctx: Ctx) -> bool:
         """Run a block. False when it dropped what it was run for."""
+        waits = self.worker.waits
+        if waits.active and waits.job is None:
+            waits.run(self.run, function, ctx)
+            return True
         try:
             function(ctx)
         except Drop:

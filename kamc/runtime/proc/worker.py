@@ -29,6 +29,7 @@ from kamc.runtime.sip.message import parse_message
 from kamc.runtime.store.local import LocalStore
 from kamc.runtime.tm.engine import TmEngine
 from kamc.runtime.tm.timers import TimerTable
+from kamc.runtime.waits import Waits
 
 
 class Worker:
@@ -53,6 +54,8 @@ class Worker:
         self.sockets: dict[Listener, socket.socket] = {}
         self.datapath = Datapath(self)
         self.engine = TmEngine(self.datapath, self.timers, f"{index:x}")
+        self.waits = Waits(self.timers, clock, lambda err: self.datapath.report(err, None))
+        self.waits.aside += [self._keep_vars, log.keep_prefix]
         self.streams = TcpHub(log, clock, self._core_param, self._stream_message, self.datapath.lost)
         self.loop: asyncio.AbstractEventLoop | None = None
         #: called when the loop runs: modules open their sockets here
@@ -74,7 +77,20 @@ class Worker:
         self.rt = rt
         self.datapath.set_log_prefix(rt, rt.params.get("log_prefix") or "")
         start_modules(rt)
+        if rt.waits:
+            self.waits.active = True
+            self.timers.run = self.waits.run
         return rt
+
+    def _keep_vars(self) -> Callable[[], None]:
+        """``$var`` belongs to a process in Kamailio: a run that waits finds its own again."""
+        kept = dict(self.vars)
+
+        def bring_back() -> None:
+            self.vars.clear()
+            self.vars.update(kept)
+
+        return bring_back
 
     def find_listener(self, proto: str, host: str, port: int) -> Listener | None:
         """A listening socket by address; protocol and port may be left out."""

@@ -332,6 +332,9 @@ class TmEngine:
 
     def _too_old(self, t: Transaction, now: float) -> None:
         """max_inv_lifetime / max_noninv_lifetime: whatever still waits is over."""
+        if t.busy is not None:
+            t.busy.append(lambda: self._too_old(t, now))
+            return
         if t.status >= 200:
             return
         for branch in t.live:
@@ -361,6 +364,9 @@ class TmEngine:
 
     def receive_reply(self, t: Transaction, branch: ClientBranch, ctx: Ctx, flow: Flow) -> None:
         """A matched reply, after the core reply route."""
+        if t.busy is not None:
+            t.busy.append(lambda: self.receive_reply(t, branch, ctx, flow))
+            return
         msg = ctx.msg
         now = self.host.now()
         self.stats["rpl_received"] += 1

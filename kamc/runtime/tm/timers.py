@@ -24,6 +24,8 @@ class TimerTable:
         self._heap: list[tuple[float, int, Timer]] = []
         self._serial = count()
         self._dead = 0
+        #: calls what is due; it may come back before that has ended
+        self.run: Callable[[Callable[[float], None], float], None] | None = None
         #: told when a new timer is the earliest one
         self.on_earlier: Callable[[float], None] | None = None
 
@@ -65,7 +67,10 @@ class TimerTable:
                 self._dead -= 1
                 continue
             ran += 1
-            callback(now)
+            if self.run is None:
+                callback(now)
+            else:
+                self.run(callback, now)
             heap = self._heap
         return ran
 

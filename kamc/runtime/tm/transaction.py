@@ -6,6 +6,7 @@ machines of :mod:`.uac` and :mod:`.uas` this is the fifth: it forks, waits for f
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kamc.declare.routes import Routes
@@ -165,6 +166,8 @@ class Transaction:
         self.relayed_branch = -1
         self.local = False
         self.suspended = False
+        #: what came while a route of this transaction waits, to be done when it has ended; None when none waits
+        self.busy: list[Callable[[], None]] | None = None
         self.waiting_timer: Timer | None = None
         self.life_timer: Timer | None = None
         self.deleted = False
@@ -265,6 +268,9 @@ class Transaction:
 
     def branch_timed_out(self, branch: ClientBranch, now: float) -> None:
         """fr_timer or fr_inv_timer: the branch has failed with a 408 of our own (487 once cancelled)."""
+        if self.busy is not None:
+            self.busy.append(lambda: self.branch_timed_out(branch, now))
+            return
         if branch.status >= 200:
             return
         if self.is_invite and branch.status > 0 and not branch.cancel:

@@ -1,0 +1,127 @@
+"""Calls that look blocking and hold up nobody: what may wait runs in pooled greenlets.
+
+A route is plain Python. When a function in it has to wait (``usleep``, a database, a lock), its greenlet is set aside and the worker goes on
+with other messages; when the time has come it continues where it was, callers and all. A program in which nothing can wait (the compiler
+knows) never makes a greenlet.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from greenlet import GreenletExit, getcurrent, greenlet
+
+from kamc.declare.routes import Routes
+from kamc.runtime.context import Ctx
+from kamc.runtime.tm.timers import TimerTable
+
+#: blocks that Kamailio runs under the lock of their transaction
+_LOCKED = Routes.TM_ONREPLY | Routes.FAILURE | Routes.BRANCH_FAILURE
+
+
+class Job:
+    """One piece of work from its start to its end, however often it was set aside in between."""
+
+    __slots__ = ("at_end", "done", "waited")
+
+    def __init__(self) -> None:
+        self.at_end: list[Callable[[], None]] = []
+        self.waited = False
+        self.done = False
+
+
+class Waits:
+    """One per worker."""
+
+    def __init__(self, timers: TimerTable, clock: Callable[[], float], report: Callable[[BaseException], None]) -> None:
+        self.timers, self.clock, self.report = timers, clock, report
+        #: whether the program has a function that waits
+        self.active = False
+        #: the piece of work that runs now; None outside of :meth:`run`
+        self.job: Job | None = None
+        #: what belongs to the process in Kamailio ($var, the log prefix): each gives a function that brings its present state back
+        self.aside: list[Callable[[], Callable[[], None]]] = []
+        self._pool: list[greenlet] = []
+
+    def run(self, function: Callable[..., Any], *args: Any) -> None:
+        """Call a function that may wait. Returns when it has ended or was set aside; an exception of the first stretch is raised here,
+        later ones are reported."""
+        if not self.active or self.job is not None:
+            function(*args)
+            return
+        worker = self._pool.pop() if self._pool else greenlet(self._serve)
+        worker.parent = getcurrent()
+        error = worker.switch(function, args)
+        self.job = None
+        if error is not None:
+            raise error
+
+    def _serve(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        me = getcurrent()
+        while True:
+            job = self.job = Job()
+            error: BaseException | None = None
+            try:
+                function(*args)
+            except GreenletExit:
+                return
+            except BaseException as err:
+                error = err
+            # while these run the job is still the current one: what they start may wait, too
+            while job.at_end:
+                job.at_end.pop(0)()
+            job.done = True
+            if error is not None and job.waited:
+                self.report(error)
+                error = None
+            self._pool.append(me)
+            parent = me.parent
+            assert parent is not None
+            function, args = parent.switch(error)
+
+    def wait(self, arrange: Callable[[Callable[[], None]], object], ctx: Ctx | None = None) -> bool:
+        """Set the current work aside. ``arrange`` gets the function that goes on with it, to be called once, later. With a context whose
+        block holds its transaction, replies and timers of that wait as well. False, and nothing arranged, where nothing can be set aside."""
+        job = self.job
+        if job is None:
+            return False
+        me = getcurrent()
+        kept = [take() for take in self.aside]
+        if ctx is not None and ctx.t is not None and ctx.kind & _LOCKED:
+            self._hold(ctx.t, job)
+
+        def resume() -> None:
+            before = self.job
+            me.parent = getcurrent()
+            me.switch()
+            self.job = before
+
+        arrange(resume)
+        job.waited = True
+        self.job = None
+        assert me.parent is not None
+        me.parent.switch(None)
+        self.job = job
+        for bring_back in kept:
+            bring_back()
+        return True
+
+    @staticmethod
+    def _hold(t: Any, job: Job) -> None:
+        if t.busy is not None:
+            return
+        t.busy = []
+
+        def let_go() -> None:
+            queue, t.busy = t.busy, None
+            for deferred in queue:
+                deferred()
+
+        job.at_end.append(let_go)
+
+    def sleep(self, seconds: float, ctx: Ctx | None = None) -> None:
+        """Go on after a time. At start, when nothing is served yet, the process itself sleeps."""
+        if not self.wait(lambda resume: self.timers.arm(self.clock() + seconds, lambda _: resume()), ctx):
+            time.sleep(seconds)
