@@ -7,15 +7,18 @@ knows) never makes a greenlet.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from kamc.declare.routes import Routes
 from kamc.runtime.context import Ctx
 from kamc.runtime.tm.timers import TimerTable
+
+T = TypeVar("T")
 
 #: blocks that Kamailio runs under the lock of their transaction
 _LOCKED = Routes.TM_ONREPLY | Routes.FAILURE | Routes.BRANCH_FAILURE
@@ -37,6 +40,7 @@ class Waits:
 
     def __init__(self, timers: TimerTable, clock: Callable[[], float], report: Callable[[BaseException], None]) -> None:
         self.timers, self.clock, self.report = timers, clock, report
+        self.loop: asyncio.AbstractEventLoop | None = None
         #: whether the program has a function that waits
         self.active = False
         #: the piece of work that runs now; None outside of :meth:`run`
@@ -120,6 +124,14 @@ class Waits:
                 deferred()
 
         job.at_end.append(let_go)
+
+    def call(self, function: Callable[..., T], *args: Any, ctx: Ctx | None = None) -> T:
+        """Call a function that blocks: in a thread while this run is set aside. At start it simply runs."""
+        if self.job is None or self.loop is None:
+            return function(*args)
+        future: asyncio.Future[T] = self.loop.run_in_executor(None, function, *args)
+        self.wait(lambda resume: future.add_done_callback(lambda _: resume()), ctx)
+        return future.result()
 
     def sleep(self, seconds: float, ctx: Ctx | None = None) -> None:
         """Go on after a time. At start, when nothing is served yet, the process itself sleeps."""

@@ -52,6 +52,8 @@ def test_whole_modules(name: str) -> None:
         "async": {"async_tkv_emit"},  # key-values for event_route[core:tkv]
         "avpops": {"avp_db_load", "avp_db_store", "avp_db_delete", "avp_db_query"},  # databases
         "dispatcher": {"ds_oc_set_attrs", "ds_dsg_fetch", "ds_dsg_fetch_uri"},  # overload control
+        "ipops": {"ptr_query", "srv_query", "naptr_query", "dns_set_local_ttl"},  # DNS
+        "permissions": {"allow_trusted"},  # databases
         "msrp": msrp,  # MSRP on TCP connections
         "nathelper": {"set_alias_to_pv"},
         "sqlops": sql,  # databases

@@ -135,7 +135,7 @@ class Worker:
                 continue
             endpoint = UdpEndpoint(listener, sock, self.datapath.received)
             loop.direct.add_direct(sock.fileno(), self._guarded(endpoint.readable))
-        self.streams.loop = loop
+        self.streams.loop = self.waits.loop = loop
         if any(s.proto == "tcp" for s in self.listeners):
             self.every(1.0, self.streams.close_idle)
         self.timers.on_earlier = self._earlier
