@@ -252,7 +252,7 @@ class Ipops(Module):
         return BoundPv(lambda ctx: value)
 
     @classmethod
-    def check_pv_HN(cls, spec: PvSpec) -> str | None:  # noqa: N802 - named after its variable
+    def check_pv_hn(cls, spec: PvSpec) -> str | None:
         return None if spec.inner in ("n", "f", "d", "i") else "the name is n, f, d or i"
 
 

@@ -9,9 +9,12 @@ from typing import Any
 from kamc.declare import ANY, Routes, function, rpc
 from kamc.errors import SipError
 from kamc.runtime.context import Branch, Ctx
-from kamc.runtime.net.endpoint import Dest, Flow
+from kamc.runtime.net.endpoint import Dest, Flow, Listener
 from kamc.runtime.rpc.commands import RpcFault
+from kamc.runtime.sip.addr import parse_addr
+from kamc.runtime.sip.build import build_request
 from kamc.runtime.sip.message import SipMessage, parse_message
+from kamc.runtime.sip.uri import split_quoted
 from kamc.runtime.tm.transaction import ClientBranch, Transaction
 
 Callback = Callable[[Transaction, int, SipMessage | None], None]
@@ -21,11 +24,12 @@ class UacFunctions:
     rt: Any
 
     def send_request(self, method: str, ruri: str, *, nexthop: str = "", socket: str = "", headers: str = "", body: str = "",
-                     callback: Callback | None = None) -> Transaction | None:  # fmt: skip
-        """Send a request in a transaction of its own. ``headers`` may bring From, To, Call-ID and CSeq; missing ones are made up."""
+                     callback: Callback | None = None, listener: Listener | None = None, ack: bool = True) -> Transaction | None:  # fmt: skip
+        """Send a request in a transaction of its own. ``headers`` may bring From, To, Call-ID and CSeq; missing ones are made up. A 2xx to an
+        INVITE is acknowledged, unless ``ack`` says otherwise. Raises SipError for headers that make no message."""
         lines = [h for h in headers.replace("\r\n", "\n").split("\n") if h.strip()]
         names = {h.partition(":")[0].strip().lower() for h in lines}
-        listener = self._socket(socket)
+        listener = listener or self._socket(socket)
         if listener is None:
             return None
         host = f"{listener.via_host}:{listener.via_port}"
@@ -48,17 +52,43 @@ class UacFunctions:
         if not self.rt.run_event("tm:local-request", ctx):
             return None
         t: Transaction = engine.new_local(ctx)
-        t.extra["callback"] = callback
+        t.extra["callback"] = self._acknowledging(callback) if ack and method == "INVITE" else callback
         branch = ClientBranch(t, 0, ctx.ruri, Branch(ctx.ruri), dests)
         branch.hooks = ctx.hooks or {}
-        from kamc.runtime.sip.build import build_request
-
         via = self.rt.datapath.via_header(ctx, branch.dest, f"{t.tid}.0")
         branch.request = build_request(msg, ctx.edits, ctx.ruri, via)
         t.branches.append(branch)
         if not t.start_branch(branch, self.rt.now()):
             t.fail_branch(branch, 477, self.rt.now())
         return t
+
+    def _acknowledging(self, callback: Callback | None) -> Callback:
+        """A callback that first sends the ACK of a 2xx (RFC 3261 section 13.2.2.4)."""
+
+        def done(t: Transaction, code: int, reply: SipMessage | None) -> None:
+            if 200 <= code < 300 and reply is not None:
+                self._acknowledge(t, reply)
+            if callback is not None:
+                callback(t, code, reply)
+
+        return done
+
+    def _acknowledge(self, t: Transaction, reply: SipMessage) -> None:
+        contact = reply.address("contact")
+        target = contact.uri if contact is not None else t.request_ctx.ruri
+        values = [value for header in reply.all("record-route") for value in split_quoted(header[2], ",")]
+        routes = [value.strip() for value in reversed(values)]
+        first = parse_addr(routes[0]) if routes else None
+        ctx = t.request_ctx
+        dests: list[Dest] = self.rt.datapath.resolve(ctx, first.uri if first is not None else ctx.du or target)
+        if not dests:
+            return
+        branch = f"{t.tid}.ack"
+        text = (f"ACK {target} SIP/2.0\r\n{self.rt.datapath.via_header(ctx, dests[0], branch)}From: {ctx.msg.value('from')}\r\n"
+                f"Call-ID: {ctx.msg.call_id}\r\nTo: {reply.value('to')}\r\nCSeq: {ctx.msg.cseq[0]} ACK\r\n" + "".join(f"Route: {r}\r\n" for r in routes)
+                + f"Max-Forwards: 70\r\n{self.rt.user_agent}{'' if not self.rt.user_agent else chr(13) + chr(10)}Content-Length: 0\r\n\r\n")  # fmt: skip
+        t.extra["ack"] = dests[0], text
+        self.rt.datapath.send(dests[0], text)
 
     @staticmethod
     def _tagged(line: str) -> str:
@@ -70,10 +100,7 @@ class UacFunctions:
     def _socket(self, text: str) -> Any:
         if not text:
             return next((s for s in self.rt.listeners if s.proto == "udp"), None)
-        parts = text.split(":")
-        if len(parts) != 3 or not parts[2].isdigit():
-            return None
-        return self.rt.worker.find_listener(parts[0], parts[1], int(parts[2]))
+        return self.rt.worker.find_socket(text, whole=True)
 
     @function(ANY)
     def t_uac_send(self, ctx: Ctx, method: str, ruri: str, nexthop: str, socket: str, headers: str, body: str) -> int:
@@ -86,12 +113,20 @@ class UacFunctions:
 
     # -- RPC -------------------------------------------------------------------------------------------------------------
 
-    @rpc("tm.t_uac_start", "tm.t_uac_start_noack")
+    @rpc("tm.t_uac_start")
     def rpc_uac_start(self, method: str, ruri: str, nexthop: str, socket: str, headers: str, body: str = "") -> str:
         """Start a request; answers at once."""
+        return self._start(method, ruri, nexthop, socket, headers, body, ack=True)
+
+    @rpc("tm.t_uac_start_noack")
+    def rpc_uac_start_noack(self, method: str, ruri: str, nexthop: str, socket: str, headers: str, body: str = "") -> str:
+        """Start a request; answers at once. A 2xx to an INVITE is not acknowledged."""
+        return self._start(method, ruri, nexthop, socket, headers, body, ack=False)
+
+    def _start(self, method: str, ruri: str, nexthop: str, socket: str, headers: str, body: str, *, ack: bool) -> str:
         clean = ["" if v == "." else v for v in (nexthop, socket, headers, body)]
         try:
-            sent = self.send_request(method, ruri, nexthop=clean[0], socket=clean[1], headers=clean[2], body=clean[3])
+            sent = self.send_request(method, ruri, nexthop=clean[0], socket=clean[1], headers=clean[2], body=clean[3], ack=ack)
         except SipError as err:
             raise RpcFault(400, str(err)) from None
         if sent is None:

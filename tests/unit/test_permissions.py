@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from kamc.errors import ConfigError
 from kamc.runtime.rpc.commands import RpcFault
 from stdlib_modules.permissions.addresses import read_file

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from kamc.runtime.rpc.commands import RpcFault
 
 CFG = 'request_route { $var(rc) = pike_check_ip("$rU"); sl_send_reply("200", "rc $var(rc)"); }\n'

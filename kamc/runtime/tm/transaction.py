@@ -323,6 +323,11 @@ class Transaction:
             return
         if branch.faked:
             return
+        if self.local:
+            acknowledged = self.extra.get("ack")
+            if acknowledged is not None:
+                self.engine.host.send(*acknowledged)
+            return
         if branch.status < 300 or self.status < 300:
             self._run_reply_route(branch, ctx)
             self.engine.host.forward_reply(ctx)
