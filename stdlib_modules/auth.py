@@ -179,10 +179,10 @@ class Auth(Module):
     @function(_CHALLENGES)
     def auth_challenge(self, ctx: Ctx, realm: str, flags: int, algorithms: str = "") -> int:
         """401 for REGISTER, 407 for all other requests."""
-        return self._challenge(ctx, self._kind(ctx), realm, flags, algorithms)
+        return self._challenge(ctx, self.kind(ctx), realm, flags, algorithms)
 
     @staticmethod
-    def _kind(ctx: Ctx) -> str:
+    def kind(ctx: Ctx) -> str:
         return "authorization" if ctx.msg.method == "REGISTER" else "proxy-authorization"
 
     @function(Routes.REQUEST)
@@ -237,16 +237,18 @@ class Auth(Module):
         ctx.remember("auth_credentials", given)
         return OK
 
-    def _authenticate(self, ctx: Ctx, kind: str, realm: str, password: str, flags: int, method: str = "") -> int:
+    def given(self, ctx: Ctx, kind: str, realm: str) -> Given | int:
+        """The credentials to check, or what the check returns without looking at any."""
         if ctx.msg.method in ("ACK", "CANCEL", "PRACK") and kind == "proxy-authorization":
             return OK  # these cannot be challenged (RFC 3261 section 22.1)
         if not realm:
             self.rt.log.error("auth: a check needs a realm")
             return ERROR
-        given = self.find(ctx.msg, kind, realm)
-        if given is None:
-            return NO_CREDENTIALS
-        return self.check(ctx, given, password, hashed=bool(flags & 1), method=method)
+        return self.find(ctx.msg, kind, realm) or NO_CREDENTIALS
+
+    def _authenticate(self, ctx: Ctx, kind: str, realm: str, password: str, flags: int, method: str = "") -> int:
+        given = self.given(ctx, kind, realm)
+        return given if isinstance(given, int) else self.check(ctx, given, password, hashed=bool(flags & 1), method=method)
 
     @function(Routes.REQUEST)
     def pv_www_authenticate(self, ctx: Ctx, realm: str, passwd: str, flags: int, method: str = "") -> int:
@@ -264,7 +266,10 @@ class Auth(Module):
     @function(Routes.REQUEST)
     def pv_auth_check(self, ctx: Ctx, realm: str, passwd: str, flags: int, checks: int) -> int:
         """As the request's kind wants it; ``checks`` 1: the user of From (To for REGISTER) has to be the one of the credentials."""
-        result = self._authenticate(ctx, self._kind(ctx), realm, passwd, flags)
+        return self.check_identity(ctx, self._authenticate(ctx, self.kind(ctx), realm, passwd, flags), checks)
+
+    def check_identity(self, ctx: Ctx, result: int, checks: int) -> int:
+        """With bit 1 of ``checks``, credentials that hold have to be those of the user in From (To for REGISTER)."""
         given = ctx.recall("auth_credentials")
         if result != OK or not checks & 1 or given is None:
             return result

@@ -17,6 +17,7 @@ from kamc.declare.regex import PosixRegex, RegexError, compile_regex
 from kamc.declare.values import EvalError, Value
 from kamc.errors import ConfigError
 from kamc.runtime.context import Ctx
+from kamc.runtime.db import Database, open_database
 from kamc.runtime.net.endpoint import Flow, Listener
 from kamc.runtime.pv.bind import BoundPv, Getter, Setter, bind, bind_format
 from kamc.runtime.selects import bind_select
@@ -53,6 +54,7 @@ class Runtime:
         self.base = ""
         self.sources: frozenset[str] = frozenset()
         self.pins = 0
+        self.databases: dict[str, Database] = {}
         #: takes HTTP requests of TCP connections; False for one that it does not want
         self.http: Callable[[SipMessage, Flow], bool] | None = None
         self.aliases: list[tuple[str, str, int]] = []
@@ -160,6 +162,10 @@ class Runtime:
 
     def has_event(self, name: str) -> bool:
         return ("event", name) in self.functions
+
+    def database(self, url: str) -> Database:
+        """The database of a ``db_url``. Raises ConfigError."""
+        return open_database(self, url)
 
     # -- the server ------------------------------------------------------------------------------------------------------
 

@@ -50,7 +50,7 @@ class ProfileFunctions(Life):
 
     def profile_size(self, profile: str, value: str | None) -> int:
         now = self.rt.wall_time()
-        remote = sum(until > now for (name, v), uids in self.remote.items() if name == profile and (value is None or v == value) for until in uids.values())
+        remote: int = sum(until > now for (name, v), uids in self.remote.items() if name == profile and (value is None or v == value) for until in uids.values())
         return len(self.members(profile, value)) + remote
 
     # -- functions -------------------------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ def test_names(bench, monkeypatch) -> None:
 
     monkeypatch.setattr(ipops, "resolve", resolve)
     b = bench('loadmodule "ipops.so"\nrequest_route { dns_query("$rU", "q"); $var(q) = $rc; dns_sys_match_ip("$rU", "2001:db8:0::1"); $var(m) = $rc;\n'
-              'xlog("OUT: $var(q) $var(m) $dns(q=>count) $dns(q=>ipv4) $dns(q=>ipv6) $dns(q=>addr) $dns(q=>addr[1]) $dns(q=>type[1]) $dns(q=>addr[-1]) $dns(q=>addr[7])\\n"); }\n')  # fmt: skip
+              'xlog("OUT: $var(q) $var(m) $dns(q=>count) $dns(q=>ipv4) $dns(q=>ipv6) $dns(q=>addr) '
+              '$dns(q=>addr[1]) $dns(q=>type[1]) $dns(q=>addr[-1]) $dns(q=>addr[7])\\n"); }\n')  # fmt: skip
     for host in ("two.test", "none.test", "192.0.2.9"):
         b.request("OPTIONS", f"sip:{host}@x")
     assert [line.partition("OUT: ")[2] for line in b.log.lines if "OUT:" in line] == [

@@ -69,7 +69,9 @@ def test_a_bad_file_refuses(rules, tmp_path: Path) -> None:
     assert any("a.allow:1" in line for line in rules.log.lines)
 
 
-ADDRESSES = "# comment\n1 10.0.0.1 32 0 alice\n1 10.0.0.2 32 5070 bob\n2 10.2.0.0 16 5080 net2\n4 example.com\n5 10.5.0.1\n6 2001:db8:: 32 0 six\n1 127.0.0.1 32 6000 me\n"
+ADDRESSES = (
+    "# comment\n1 10.0.0.1 32 0 alice\n1 10.0.0.2 32 5070 bob\n2 10.2.0.0 16 5080 net2\n4 example.com\n5 10.5.0.1\n6 2001:db8:: 32 0 six\n1 127.0.0.1 32 6000 me\n"
+)
 LOOKUP = """
 modparam("permissions", "address_file", "address.list")
 modparam("permissions", "peer_tag_avp", "$avp(tag)")

@@ -11,7 +11,8 @@ ORDER = ("10.1.2.3", "10.1.2.4", "10.1.9.9", "11.1.2.3", "10.1.2.3", "10.77.1.1"
 
 
 def settings(density: int) -> str:
-    return f'loadmodule "pike.so"\nmodparam("pike", "sampling_time_unit", 2)\nmodparam("pike", "reqs_density_per_unit", {density})\nmodparam("pike", "remove_latency", 10)\n'
+    return (f'loadmodule "pike.so"\nmodparam("pike", "sampling_time_unit", 2)\n'
+            f'modparam("pike", "reqs_density_per_unit", {density})\nmodparam("pike", "remove_latency", 10)\n')  # fmt: skip
 
 
 def ask(b, ip: str) -> int:

@@ -1,0 +1,117 @@
+"""Databases of the configuration: a URL names a driver, which is the module ``db_NAME`` of the same scheme.
+
+Modules ask ``rt.database(url)`` and call :class:`Database`. A query of a driver that blocks runs in a thread while its run is set aside
+(``runtime/waits.py``), so a slow server holds up nobody; functions that query are declared with ``waits=True``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from kamc.errors import ConfigError
+
+if TYPE_CHECKING:
+    from kamc.runtime.api import Runtime
+
+T = TypeVar("T")
+Cell = int | float | str | None
+#: (column, operator, value), all of which have to hold
+Where = Sequence[tuple[str, str, Cell]]
+
+
+class DbError(Exception):
+    """A query that failed: the database is away, a table or column is missing, the text is no SQL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The answer to a query. Texts are latin-1, as everywhere in the runtime."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[Cell, ...]]
+
+
+class Connection(Protocol):
+    """What a driver gives for a URL. Every method raises DbError."""
+
+    #: whether a call may take long
+    blocking: bool
+
+    def select(self, table: str, columns: Sequence[str], where: Where, order: str, limit: int) -> Rows: ...
+
+    def insert(self, table: str, row: Mapping[str, Cell]) -> None: ...
+
+    def update(self, table: str, values: Mapping[str, Cell], where: Where) -> int: ...
+
+    def delete(self, table: str, where: Where) -> int: ...
+
+    def raw(self, text: str) -> Rows | None: ...
+
+    def close(self) -> None: ...
+
+
+class Database:
+    """A database as modules use it."""
+
+    def __init__(self, rt: Runtime, connection: Connection, url: str) -> None:
+        self._rt, self._connection, self.url = rt, connection, url
+
+    def _run(self, function: Callable[..., T], *args: Any) -> T:
+        return self._rt.worker.waits.call(function, *args) if self._connection.blocking else function(*args)
+
+    def select(self, table: str, columns: Sequence[str] = (), where: Where = (), *, order: str = "", limit: int = 0) -> Rows:
+        """Rows of a table; no columns stand for all of them, a limit of 0 for none. Raises DbError."""
+        return self._run(self._connection.select, table, columns, where, order, limit)
+
+    def insert(self, table: str, row: Mapping[str, Cell]) -> None:
+        self._run(self._connection.insert, table, row)
+
+    def update(self, table: str, values: Mapping[str, Cell], where: Where) -> int:
+        """Returns how many rows were changed."""
+        return self._run(self._connection.update, table, values, where)
+
+    def delete(self, table: str, where: Where = ()) -> int:
+        return self._run(self._connection.delete, table, where)
+
+    def raw(self, text: str) -> Rows | None:
+        """Any SQL; None for one that answers with no rows."""
+        return self._run(self._connection.raw, text)
+
+    def check_version(self, table: str, wanted: int) -> None:
+        """Whether table ``version`` says what the module was written for. Raises ConfigError."""
+        try:
+            found = self.select("version", ("table_version",), (("table_name", "=", table),)).rows
+        except DbError as err:
+            raise ConfigError(f"cannot read the version of table {table} from {shown(self.url)}: {err}") from None
+        if not found:
+            raise ConfigError(f"table version of {shown(self.url)} does not name {table}")
+        if found[0][0] != wanted:
+            raise ConfigError(f"table {table} of {shown(self.url)} has version {found[0][0]}, not {wanted}: create it with this version's schema")
+
+
+def shown(url: str) -> str:
+    """A URL for messages: without the password."""
+    scheme, sep, rest = url.partition("://")
+    credentials, at, host = rest.rpartition("@")
+    return f"{scheme}{sep}{credentials.partition(':')[0]}:***@{host}" if at and ":" in credentials else url
+
+
+def open_database(rt: Runtime, url: str) -> Database:
+    """The database of a URL; the same one for the same URL. Raises ConfigError."""
+    known = rt.databases.get(url)
+    if known is not None:
+        return known
+    scheme, sep, _ = url.partition(":")
+    if not sep:
+        raise ConfigError(f"{url!r} is no database URL: DRIVER://user:password@host/name")
+    driver = rt.module(f"db_{scheme}")
+    if driver is None:
+        raise ConfigError(f"database {shown(url)} needs module db_{scheme}, which the configuration does not load")
+    try:
+        database = Database(rt, driver.connect(url), url)
+    except DbError as err:
+        raise ConfigError(f"cannot open database {shown(url)}: {err}") from None
+    rt.databases[url] = database
+    return database
