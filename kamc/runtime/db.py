@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from kamc.errors import ConfigError
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from kamc.runtime.api import Runtime
 
 T = TypeVar("T")
-Cell = int | float | str | None
+Cell = int | float | str | datetime | None
 #: (column, operator, value), all of which have to hold
 Where = Sequence[tuple[str, str, Cell]]
 
@@ -67,6 +68,16 @@ class Database:
 
     def insert(self, table: str, row: Mapping[str, Cell]) -> None:
         self._run(self._connection.insert, table, row)
+
+    def post(self, table: str, row: Mapping[str, Cell], failed: Callable[[BaseException], None]) -> None:
+        """Insert without waiting for it, from places that cannot wait; what goes wrong is given to ``failed``."""
+        if self._connection.blocking:
+            self._rt.worker.waits.aside_of_runs(lambda: self._connection.insert(table, row), failed)
+            return
+        try:
+            self._connection.insert(table, row)
+        except DbError as err:
+            failed(err)
 
     def update(self, table: str, values: Mapping[str, Cell], where: Where) -> int:
         """Returns how many rows were changed."""

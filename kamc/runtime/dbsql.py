@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -19,6 +20,8 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
 
 def _out(value: Cell) -> Cell:
     """Our texts are bytes; a database wants characters."""
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M:%S")
     if not isinstance(value, str):
         return value
     try:

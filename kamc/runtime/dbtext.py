@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from kamc.runtime.db import Cell, DbError, Rows, Where
@@ -102,6 +103,11 @@ def _written(value: Cell, delimiter: str) -> str:
     return "".join("\\" + c if c == delimiter else _UNESCAPES.get(c, c) for c in text)
 
 
+def _plain(value: Cell) -> str:
+    """As a cell is read from a file; a time is its second."""
+    return "" if value is None else str(int(value.timestamp())) if isinstance(value, datetime) else str(value)
+
+
 def _holds(cell: Cell, operator: str, value: Cell) -> bool:
     if cell is None or value is None:
         return cell is value if operator == "=" else value is None and cell is not None and operator in ("!=", "<>")
@@ -191,10 +197,10 @@ class TextDatabase:
         cells: list[Cell] = [None] * len(found.columns)
         for name, value in row.items():
             index = found.index(name)
-            cells[index] = _cell("" if value is None else str(value), found.columns[index], table)
+            cells[index] = _cell(_plain(value), found.columns[index], table)
         for index, column in enumerate(found.columns):
             if column.auto and cells[index] is None:
-                cells[index] = 1 + max((int(r[index] or 0) for r in found.rows), default=0)
+                cells[index] = 1 + max((value for r in found.rows if isinstance(value := r[index], int)), default=0)
         found.rows.append(cells)
         try:
             with open(found.path, "r+b") as file:
@@ -213,7 +219,7 @@ class TextDatabase:
         rows = self._matching(found, where)
         for name, value in values.items():
             index = found.index(name)
-            cell = _cell("" if value is None else str(value), found.columns[index], table)
+            cell = _cell(_plain(value), found.columns[index], table)
             for row in rows:
                 row[index] = cell
         if rows:

@@ -133,6 +133,22 @@ class Waits:
         self.wait(lambda resume: future.add_done_callback(lambda _: resume()), ctx)
         return future.result()
 
+    def aside_of_runs(self, function: Callable[[], object], failed: Callable[[BaseException], None]) -> None:
+        """Call a function that blocks in a thread, and wait for nothing; what it raises is given to ``failed``."""
+
+        def done(future: asyncio.Future[object]) -> None:
+            error = future.exception()
+            if error is not None:
+                failed(error)
+
+        if self.loop is not None:
+            self.loop.run_in_executor(None, function).add_done_callback(done)
+            return
+        try:
+            function()
+        except Exception as err:
+            failed(err)
+
     def sleep(self, seconds: float, ctx: Ctx | None = None) -> None:
         """Go on after a time. At start, when nothing is served yet, the process itself sleeps."""
         if not self.wait(lambda resume: self.timers.arm(self.clock() + seconds, lambda _: resume()), ctx):

@@ -272,6 +272,7 @@ class DialogModule(Commands, VariableFunctions):
         if msg.method == "ACK":
             if dialog.state == ANSWERED:
                 self.move(dialog, CONFIRMED)
+                self.tell("confirmed", dialog, ctx)
             return 1
         leg = dialog.leg(side)
         if leg is not None:

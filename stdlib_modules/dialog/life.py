@@ -9,7 +9,7 @@ from kamc.declare import Module
 from kamc.runtime.context import Ctx
 from stdlib_modules.dialog.model import ANSWERED, CONFIRMED, DELETED, EARLY, Dialog, DialogTable
 
-#: told as (what, dialog, context): "created", "started", "failed", "ended", "expired"; the context is None where no message caused it
+#: told as (what, dialog, context): "created", "started", "confirmed", "failed", "ended", "expired"; the context is None where no message caused it
 Watcher = Callable[[str, Dialog, Ctx | None], None]
 #: seconds that a dialog which is over can still be found, for late requests of its transactions
 _LINGER: Final = 5.0

@@ -49,7 +49,6 @@ def test_whole_modules(name: str) -> None:
     registrations = {"uac_reg_lookup", "uac_reg_lookup_uri", "uac_reg_status", "uac_reg_request_to", "uac_reg_enable", "uac_reg_disable", "uac_reg_refresh",
                      "uac_reg_send_register", "uac_reg_send_unregister"}  # fmt: skip
     left_out = {
-        "acc": {"acc_db_request", "acc_request"},  # database accounting
         "async": {"async_tkv_emit"},  # key-values for event_route[core:tkv]
         "avpops": {"avp_db_load", "avp_db_store", "avp_db_delete", "avp_db_query"},  # databases
         "dispatcher": {"ds_oc_set_attrs", "ds_dsg_fetch", "ds_dsg_fetch_uri"},  # overload control
