@@ -352,8 +352,9 @@ class Corex(Module):
     def rpc_debug(self, level: int | None = None) -> dict[str, int]:
         """Show or set the debug level."""
         old = self.rt.log.level
-        if level is not None:
-            self.rt.log.level = int(level)
+        if level is None:
+            return {"debug": old}
+        self.rt.log.level = int(level)
         return {"old": old, "new": self.rt.log.level}
 
 

@@ -97,7 +97,8 @@ def test_states_events_and_counters_of_a_call(bench) -> None:
 
 
 def test_what_rpc_shows(bench) -> None:
-    b = bench(ROUTE.replace("dlg_manage();", 'dlg_manage(); set_dlg_profile("caller", "$fU"); set_dlg_profile("total"); dlg_setflag("3"); dlg_set_timeout("100");'), head=CFG)
+    b = bench(ROUTE.replace("dlg_manage();", 'dlg_manage(); set_dlg_profile("caller", "$fU"); set_dlg_profile("total"); '
+                            'dlg_setflag("3"); dlg_set_timeout("100");'), head=CFG)  # fmt: skip
     invite = answered(b)
     entry, ident = parse_did(did(invite))
     now = int(b.worker.wall_clock())

@@ -76,7 +76,7 @@ def add_core_commands(registry: RpcRegistry, worker: Worker) -> None:
     registry.add("core.psx", processes, "Processes with index, pid and description.")
     registry.add("core.pwd", os.getcwd, "Working directory.")
     registry.add("core.arg", lambda: list(worker.argv), "Command line.")
-    registry.add("core.echo", lambda *a: list(a), "The parameters as given.")
+    registry.add("core.echo", lambda *a: [str(int(v)) if isinstance(v, int | float) else str(v) for v in a], "The parameters, as texts.")
     registry.add("core.sockets_list", sockets, "Listening sockets.")
     registry.add("core.aliases_list", lambda: {"myself_callbacks": "no", "count": len(worker.rt.aliases), "alias": [
         {"proto": p or "*", "name": h, "port": port} for p, h, port in worker.rt.aliases]} if worker.rt else {}, "Aliases of this host.")  # fmt: skip
