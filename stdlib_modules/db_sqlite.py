@@ -1,4 +1,4 @@
-"""Module db_sqlite: ``sqlite:///path/of/file``."""
+"""Module db_sqlite: ``sqlite:///relative/path`` (from the folder of the configuration) or ``sqlite:////absolute/path``."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class DbSqlite(Module):
             from kamc.runtime.dbsql import SqlConnection
         except ImportError:
             raise ConfigError("db_sqlite needs SQLAlchemy: pip install 'kamc[db]'") from None
-        path = url.partition("://")[2]
+        path = url.partition("://")[2].removeprefix("/")
         if not path:
             raise DbError("the URL names no file: sqlite:///path")
         known = self.open.get(path)

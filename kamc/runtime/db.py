@@ -69,15 +69,22 @@ class Database:
     def insert(self, table: str, row: Mapping[str, Cell]) -> None:
         self._run(self._connection.insert, table, row)
 
-    def post(self, table: str, row: Mapping[str, Cell], failed: Callable[[BaseException], None]) -> None:
-        """Insert without waiting for it, from places that cannot wait; what goes wrong is given to ``failed``."""
+    def _post(self, work: Callable[[], object], failed: Callable[[BaseException], None]) -> None:
         if self._connection.blocking:
-            self._rt.worker.waits.aside_of_runs(lambda: self._connection.insert(table, row), failed)
+            self._rt.worker.waits.aside_of_runs(work, failed)
             return
         try:
-            self._connection.insert(table, row)
+            work()
         except DbError as err:
             failed(err)
+
+    def post(self, table: str, row: Mapping[str, Cell], failed: Callable[[BaseException], None]) -> None:
+        """Insert without waiting for it, from places that cannot wait; what goes wrong is given to ``failed``."""
+        self._post(lambda: self._connection.insert(table, row), failed)
+
+    def post_raw(self, text: str, failed: Callable[[BaseException], None]) -> None:
+        """Any SQL whose answer nobody reads, without waiting for it."""
+        self._post(lambda: self._connection.raw(text), failed)
 
     def update(self, table: str, values: Mapping[str, Cell], where: Where) -> int:
         """Returns how many rows were changed."""

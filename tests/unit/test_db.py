@@ -28,7 +28,7 @@ def database(request, bench, folder: Path, tmp_path: Path):
     b = bench('loadmodule "db_text.so"\nloadmodule "db_sqlite.so"\nrequest_route { exit; }\n')
     if request.param == "text":
         return b.worker.rt.database(f"text://{folder}")
-    db = b.worker.rt.database(f"sqlite://{tmp_path}/x.db")
+    db = b.worker.rt.database(f"sqlite:///{tmp_path}/x.db")
     db.raw("CREATE TABLE people (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT, age INT, score REAL, note TEXT)")
     db.raw("CREATE TABLE version (table_name TEXT, table_version INT)")
     db.raw("INSERT INTO version VALUES ('people', 3)")

@@ -43,7 +43,6 @@ def test_declarations_agree_with_the_catalogue(name: str) -> None:
 @pytest.mark.parametrize("name", shipped())
 def test_whole_modules(name: str) -> None:
     """Every function of the module is there, but for the ones named here with their reason."""
-    sql = {"sql_query", "sql_query_async", "sql_xquery", "sql_pvquery", "sql_result_free"}
     msrp = {"msrp_forward", "msrp_relay", "msrp_reply", "msrp_is_request", "msrp_is_reply", "msrp_set_dst", "msrp_relay_flags", "msrp_reply_flags",
             "msrp_cmap_save", "msrp_cmap_lookup"}  # fmt: skip
     registrations = {"uac_reg_lookup", "uac_reg_lookup_uri", "uac_reg_status", "uac_reg_request_to", "uac_reg_enable", "uac_reg_disable", "uac_reg_refresh",
@@ -58,7 +57,6 @@ def test_whole_modules(name: str) -> None:
         "dialog": {"dlg_db_load_callid", "dlg_db_load_extra", "dlg_remove_dialogs_from_node", "dlg_update_state"},
         "msrp": msrp,  # MSRP on TCP connections
         "nathelper": {"set_alias_to_pv"},
-        "sqlops": sql,  # databases
         "tm": {"t_write_req", "t_write_unix"},  # external processes by FIFO
         "uac": registrations,  # databases
     }
