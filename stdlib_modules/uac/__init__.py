@@ -1,25 +1,26 @@
-"""Module uac: what a user agent client does. Replacing From and To, answering challenges, sending requests.
+"""Module uac: what a user agent client does. Replacing From and To, answering challenges, sending requests, registering elsewhere.
 
-Not there: remote registrations (``uac_reg_*``), and keeping the replaced addresses in a dialog (``restore_dlg``).
+Not there: keeping the replaced addresses in a dialog (``restore_dlg``).
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from kamc.declare import Module
 from kamc.errors import ConfigError
 from stdlib_modules.uac.auth import AuthFunctions, Credential
+from stdlib_modules.uac.reg_commands import RegistrationFunctions
 from stdlib_modules.uac.replace import ReplaceFunctions
 from stdlib_modules.uac.requests import Request, RequestFunctions
 
 _MODES = ("none", "manual", "auto")
 
 
-class Uac(AuthFunctions, RequestFunctions, ReplaceFunctions, Module):
+class Uac(AuthFunctions, RequestFunctions, ReplaceFunctions, RegistrationFunctions):
     name = "uac"
     depends = ("tm",)
     tuning_params = ("reg_hash_size", "reg_gc_interval", "reload_delta")
+    stats = {"uac": ("regtotal", "regactive", "regdisabled")}
 
     class Params:
         rr_from_store_param: str = "vsf"
@@ -30,6 +31,14 @@ class Uac(AuthFunctions, RequestFunctions, ReplaceFunctions, Module):
         auth_realm_avp: str = ""
         auth_password_avp: str = ""
         default_socket: str = ""
+        reg_db_url: str = ""
+        reg_db_table: str = "uacreg"
+        reg_contact_addr: str = ""
+        reg_timer_interval: int = 90
+        reg_retry_interval: int = 0
+        reg_keep_callid: int = 0
+        reg_active: int = 1
+        reg_use_domain: int = 0
 
     def __init__(self, rt: Any) -> None:
         super().__init__(rt)
@@ -44,6 +53,7 @@ class Uac(AuthFunctions, RequestFunctions, ReplaceFunctions, Module):
         rr = self.rt.module("rr")
         if self.automatic and rr is not None:
             rr.on_route.append(self.on_route)
+        self.start_registrations()
 
 
 module = Uac

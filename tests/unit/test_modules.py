@@ -45,8 +45,6 @@ def test_whole_modules(name: str) -> None:
     """Every function of the module is there, but for the ones named here with their reason."""
     msrp = {"msrp_forward", "msrp_relay", "msrp_reply", "msrp_is_request", "msrp_is_reply", "msrp_set_dst", "msrp_relay_flags", "msrp_reply_flags",
             "msrp_cmap_save", "msrp_cmap_lookup"}  # fmt: skip
-    registrations = {"uac_reg_lookup", "uac_reg_lookup_uri", "uac_reg_status", "uac_reg_request_to", "uac_reg_enable", "uac_reg_disable", "uac_reg_refresh",
-                     "uac_reg_send_register", "uac_reg_send_unregister"}  # fmt: skip
     left_out = {
         "async": {"async_tkv_emit"},  # key-values for event_route[core:tkv]
         "avpops": {"avp_db_load", "avp_db_store", "avp_db_delete", "avp_db_query"},  # databases
@@ -58,7 +56,6 @@ def test_whole_modules(name: str) -> None:
         "msrp": msrp,  # MSRP on TCP connections
         "nathelper": {"set_alias_to_pv"},
         "tm": {"t_write_req", "t_write_unix"},  # external processes by FIFO
-        "uac": registrations,  # databases
     }
     cls = find_module(name)
     assert cls is not None

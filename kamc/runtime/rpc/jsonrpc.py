@@ -24,7 +24,8 @@ def handle(registry: RpcRegistry, text: str, *, pretty: bool = False, log: Any =
         return _dump(_error(ident, -32602, "Invalid params"), pretty), 400
     try:
         result = registry.call(request["method"], params)
-        response, status = {"jsonrpc": "2.0", "result": result, "id": ident}, 200
+        # a command that says nothing answers with an empty structure
+        response, status = {"jsonrpc": "2.0", "result": {} if result is None else result, "id": ident}, 200
     except RpcFault as fault:
         response, status = _error(ident, fault.code, fault.text), fault.code
     except Exception as err:  # a command's bug must not end the worker
