@@ -10,7 +10,8 @@ from kamc.errors import ConfigError
 from kamc.runtime.rpc.commands import RpcFault
 
 HEADER = ("id(int,auto) l_uuid(string) l_username(string) l_domain(string) r_username(string) r_domain(string) realm(string) "
-          "auth_username(string) auth_password(string) auth_ha1(string,null) auth_proxy(string) expires(int) flags(int) reg_delay(int) contact_addr(string,null) socket(string,null)\n")  # fmt: skip
+          "auth_username(string) auth_password(string) auth_ha1(string,null) auth_proxy(string) expires(int) flags(int) reg_delay(int) "
+          "contact_addr(string,null) socket(string,null)\n")  # fmt: skip
 ROW = "1:id0:joe:local.test:rjoe:remote.test:remote.test:authjoe:pw::sip\\:127.0.0.1\\:7000:60:0:0::\n"
 ROUTE = """
 request_route {

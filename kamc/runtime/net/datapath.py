@@ -60,6 +60,8 @@ class Datapath:
         self.stray_reply: Callable[[Ctx], bool] | None = None
         #: modules may change what goes out (topoh, siptrace): text in, text out
         self.outgoing_filters: list[Callable[[str, Dest], str | None]] = []
+        #: the same for what came in, before it is parsed; None drops it
+        self.incoming_filters: list[Callable[[str, Flow], str | None]] = []
 
     def add_listener(self, listener: Listener, send: Callable[..., Any]) -> None:
         self.senders[listener] = send
@@ -83,6 +85,11 @@ class Datapath:
             return
         text = data.decode("latin-1")
         flow = Flow(listener, address[0], address[1], conn)
+        for change in self.incoming_filters:
+            changed = change(text, flow)
+            if changed is None:
+                return
+            text = changed
         try:
             msg = parse_message(text)
             if conn and msg.is_request and msg.version[:5].upper() == "HTTP/" and rt.http is not None and rt.http(msg, flow):
