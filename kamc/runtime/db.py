@@ -82,6 +82,12 @@ class Database:
         """Insert without waiting for it, from places that cannot wait; what goes wrong is given to ``failed``."""
         self._post(lambda: self._connection.insert(table, row), failed)
 
+    def post_update(self, table: str, values: Mapping[str, Cell], where: Where, failed: Callable[[BaseException], None]) -> None:
+        self._post(lambda: self._connection.update(table, values, where), failed)
+
+    def post_delete(self, table: str, where: Where, failed: Callable[[BaseException], None]) -> None:
+        self._post(lambda: self._connection.delete(table, where), failed)
+
     def post_raw(self, text: str, failed: Callable[[BaseException], None]) -> None:
         """Any SQL whose answer nobody reads, without waiting for it."""
         self._post(lambda: self._connection.raw(text), failed)
