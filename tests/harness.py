@@ -63,14 +63,20 @@ class Message:
         return f"<{self.first} to {self.to[1]} at {self.at:g}>"
 
 
-class Bench:
-    """The server under test. ``take()`` gives what was sent since the last call."""
+def built(folder: Path, text: str) -> dict[str, bytes]:
+    """A configuration as a build has it."""
+    path = folder / "kamailio.cfg"
+    path.write_text(text, encoding="latin-1")
+    compiled = compile_cfg(str(path))
+    assert compiled.program is not None, compiled.diagnostics
+    return build_files(compiled.program, {}, {}, readable=False)
 
-    def __init__(self, folder: Path, text: str, *, head: str = HEAD) -> None:
-        path = folder / "kamailio.cfg"
-        path.write_text(head + text, encoding="latin-1")
-        compiled = compile_cfg(str(path))
-        assert compiled.program is not None, compiled.diagnostics
+
+class Bench:
+    """The server under test. ``take()`` gives what was sent since the last call. ``files``: a build to run instead of a text."""
+
+    def __init__(self, folder: Path, text: str, *, head: str = HEAD, files: dict[str, bytes] | None = None) -> None:
+        self.files, self.folder = files or built(folder, head + text), folder
         self.time = 1000.0
         self.log = MemoryLog()
         self.worker = Worker(self.log, clock=lambda: self.time, wall_clock=lambda: 1700000000.0 + self.time)
@@ -78,12 +84,16 @@ class Bench:
         self.listener = Listener("udp", *SERVER)
         self.worker.listeners.append(self.listener)
         self.worker.datapath.add_listener(self.listener, self._send)
-        self.worker.load(build_files(compiled.program, {}, {}, readable=False), str(folder), {"debug": 3})
+        self.load()
+        self.serial = 0
+
+    def load(self) -> None:
+        """Load the build, as the first generation or beside the one that runs."""
+        self.worker.load(self.files, str(self.folder), {"debug": 3})
         rt = self.worker.rt
         assert rt is not None
         for module in rt.modules.values():
             module.child_init()
-        self.serial = 0
 
     def _send(self, data: bytes, address: tuple[str, int]) -> None:
         self.sent.append(Message(data.decode("latin-1"), address, self.time))

@@ -328,7 +328,8 @@ class Transaction:
             if acknowledged is not None:
                 self.engine.host.send(*acknowledged)
             return
-        if branch.status < 300 or self.status < 300:
+        # a 2xx that follows another final reply of the same branch comes from a broken UAS: it is dropped, as in Kamailio
+        if branch.status < 300:
             self._run_reply_route(branch, ctx)
             self.engine.host.forward_reply(ctx)
 
