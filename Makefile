@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint types fmt check conformance bench clean
+.PHONY: run test lint types fmt check conformance oracle bench clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -30,6 +30,9 @@ check: lint types test
 
 conformance: $(STAMP)    ## recorded suites in ../shared, as a ratchet
 	$(BIN)/python tests/conformance/ratchet.py
+
+oracle: $(STAMP)         ## call flows beside the real kamailio, message by message (needs sipp and kamailio)
+	$(BIN)/python tests/sipp/compare.py $(FLOWS)
 
 bench: $(STAMP)          ## side by side with the real kamailio (needs sipp and kamailio)
 	$(BIN)/python ../shared/bench/side_by_side.py --a "$(CURDIR)/$(BIN)/kamc run {cfg} -w {run} -Y {run} -P {run}/pid" \

@@ -122,7 +122,7 @@ def build_reply(
     return "".join(out)
 
 
-def build_hop_request(sent: SipMessage, method: str, *, to: str | None = None, extra: str = "", server: str = "") -> str:
+def build_hop_request(sent: SipMessage, method: str, *, to: str | None = None, extra: str = "") -> str:
     """ACK for a negative reply (RFC 3261 section 17.1.1.3) or CANCEL (section 9.1) for a request that we sent.
 
     Same request line, topmost Via, From, Call-ID, Route and CSeq number; ``to`` is the To of the reply for an ACK.
@@ -141,10 +141,7 @@ def build_hop_request(sent: SipMessage, method: str, *, to: str | None = None, e
             out.append(f"{name}: {number} {method}\r\n")
         elif key in ("from", "call-id", "route", "max-forwards"):
             out.append(sent.text[start:end])
-    out.append(extra)
-    if server:
-        out.append(server + "\r\n")
-    out.append("Content-Length: 0\r\n\r\n")
+    out.append(f"Content-Length: 0\r\n{extra}\r\n")
     return "".join(out)
 
 

@@ -110,7 +110,7 @@ class ClientBranch:
         self.client.stop_retransmitting()
         engine = self.t.engine
         self.cancel_held = False
-        self.cancel = build_hop_request(self.sent, "CANCEL", extra=extra or self.t.cancel_extra, server=self.t.rt.user_agent)
+        self.cancel = build_hop_request(self.sent, "CANCEL", extra=extra or self.t.cancel_extra)
         engine.host.send(self.dest, self.cancel)
         self.cancel_interval = self.t.retr_t1
         self.cancel_retr = engine.timers.arm(now + self.t.retr_t1, self._repeat_cancel)
@@ -255,11 +255,13 @@ class Transaction:
         branch.client.start(now, self.retr_t1, self.fr, reliable=branch.dest.proto != "udp")
         return True
 
-    def cancel_branches(self, now: float, extra: str = "", *, requested: bool = False) -> None:
-        """CANCEL every branch that still waits for a final reply. Without a request from outside the Reason says why (RFC 3326)."""
-        if not requested and self.engine.params.local_cancel_reason and 200 <= self.status < 700:
-            text = ';text="Call completed elsewhere"' if self.status < 300 else ""
-            extra = f"Reason: SIP;cause={self.status}{text}\r\n"
+    def cancel_branches(self, now: float, extra: str = "", *, requested: bool = False, cause: int = 0) -> None:
+        """CANCEL every branch that still waits for a final reply. Without a request from outside the Reason says why (RFC 3326): the final
+        reply that went upstream, or the ``cause`` that will."""
+        cause = cause or self.status
+        if not requested and self.engine.params.local_cancel_reason and 200 <= cause < 700:
+            text = ';text="Call completed elsewhere"' if cause < 300 else ""
+            extra = f"Reason: SIP;cause={cause}{text}\r\n"
         for branch in list(self.live):
             if branch.copy:
                 branch.client.stop_retransmitting()
@@ -335,7 +337,7 @@ class Transaction:
 
     def send_ack(self, branch: ClientBranch, reply: SipMessage) -> None:
         """The hop-by-hop ACK for a negative final reply."""
-        ack = build_hop_request(branch.sent, "ACK", to=reply.value("to") or "", server=self.rt.user_agent)
+        ack = build_hop_request(branch.sent, "ACK", to=reply.value("to") or "")
         self.engine.host.send(branch.dest, ack)
 
     def _run_reply_route(self, branch: ClientBranch, ctx: Ctx) -> bool:
@@ -379,7 +381,10 @@ class Transaction:
         branch.replied = True
         if branch.cancel_held:
             branch.send_cancel(now)
-        if (code == 100 and not self.engine.params.relay_100) or self.status >= 200 or branch.copy:
+        elif branch.cancel:
+            # whoever still rings has not seen it: once more, as Kamailio does
+            self.engine.host.send(branch.dest, branch.cancel)
+        if (code == 100 and not self.engine.params.relay_100) or self.status >= 200 or branch.copy or self.canceled:
             return
         self.relayed_branch = branch.index
         self._relay(msg, ctx, code, now)
@@ -425,7 +430,7 @@ class Transaction:
             self.cancel_branches(now)
             return
         if code >= 600 and not self.disable_6xx and self.is_invite:
-            self.cancel_branches(now)
+            self.cancel_branches(now, cause=code)
         elif code >= 600 and not self.disable_6xx:
             for other in self.live:
                 if other.client.waiting:
