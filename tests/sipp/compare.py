@@ -51,7 +51,8 @@ def start_server(kind: str, run: Path) -> subprocess.Popen[bytes]:
     cfg = run / "server.cfg"
     cfg.write_text(filled((HERE / "server.cfg").read_text()))
     command = [part.format(cfg=cfg, run=run) for part in COMMANDS[kind]]
-    process = subprocess.Popen(command, stdout=open(run / "log", "wb"), stderr=subprocess.STDOUT, start_new_session=True, cwd=run)
+    with open(run / "log", "wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, cwd=run)
     deadline = time.monotonic() + 15
     while not bound(PORTS["PORT"]):
         if process.poll() is not None or time.monotonic() > deadline:
@@ -74,11 +75,12 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 def sipp(end: str, flow: Path, run: Path) -> subprocess.Popen[bytes]:
     scenario = run / f"{end}.xml"
     scenario.write_text(filled((flow / f"{end}.xml").read_text()))
-    command = ["sipp", "-sf", str(scenario), "-i", "127.0.0.1", "-p", str(PORTS[end.upper()]), "-m", "1", "-nostdin", "-trace_msg", "-message_file", str(run / f"{end}.msg"),
-               "-trace_err", "-error_file", str(run / f"{end}.err"), "-timeout", "12", "-timeout_error", "-nd", "-cid_str", f"{flow.name}-%u"]  # fmt: skip
+    command = ["sipp", "-sf", str(scenario), "-i", "127.0.0.1", "-p", str(PORTS[end.upper()]), "-m", "1", "-nostdin", "-trace_msg",
+               "-message_file", str(run / f"{end}.msg"), "-trace_err", "-error_file", str(run / f"{end}.err"), "-timeout", "12", "-timeout_error", "-nd", "-cid_str", f"{flow.name}-%u"]  # fmt: skip
     if end == "uac":
         command.append(f"127.0.0.1:{PORTS['PORT']}")
-    return subprocess.Popen(command, stdout=open(run / f"{end}.out", "wb"), stderr=subprocess.STDOUT, cwd=run)
+    with open(run / f"{end}.out", "wb") as out:
+        return subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, cwd=run)
 
 
 def messages(path: Path) -> list[tuple[str, str]]:
