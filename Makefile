@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint types fmt check conformance oracle bench clean
+.PHONY: run test lint types fmt check conformance oracle bench soak clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -37,6 +37,9 @@ oracle: $(STAMP)         ## call flows beside the real kamailio, message by mess
 bench: $(STAMP)          ## side by side with the real kamailio (needs sipp and kamailio)
 	$(BIN)/python ../shared/bench/side_by_side.py --a "$(CURDIR)/$(BIN)/kamc run {cfg} -w {run} -Y {run} -P {run}/pid" \
 	  --b "kamailio -f {cfg} -DD -E -w {run} -Y {run} -P {run}/pid -m 256 -M 8 -x fm -X fm" $(BENCH)
+
+soak: $(STAMP)           ## 200,000 transactions through one server, and what they leave behind
+	$(BIN)/python tools/soak.py
 
 clean:
 	rm -rf out build dist .pytest_cache .mypy_cache .ruff_cache

@@ -80,7 +80,8 @@ class Ctx:
     extra: dict[str, Any] | None = None
     advertise: tuple[str, int] | None = None
     replied = False
-    finished_by_drop = False
+    #: the script of the request ran to its end
+    finished = False
     fork_budget = 0
 
     def __init__(self, rt: Runtime, msg: SipMessage, flow: Flow, kind: Routes) -> None:

@@ -76,7 +76,8 @@ def sipp(end: str, flow: Path, run: Path) -> subprocess.Popen[bytes]:
     scenario = run / f"{end}.xml"
     scenario.write_text(filled((flow / f"{end}.xml").read_text()))
     command = ["sipp", "-sf", str(scenario), "-i", "127.0.0.1", "-p", str(PORTS[end.upper()]), "-m", "1", "-nostdin", "-trace_msg",
-               "-message_file", str(run / f"{end}.msg"), "-trace_err", "-error_file", str(run / f"{end}.err"), "-timeout", "12", "-timeout_error", "-nd", "-cid_str", f"{flow.name}-%u"]  # fmt: skip
+               "-message_file", str(run / f"{end}.msg"), "-trace_err", "-error_file", str(run / f"{end}.err"), "-timeout", "12", "-timeout_error", "-nd",
+               "-cid_str", f"{flow.name}-%u"]  # fmt: skip
     if end == "uac":
         command.append(f"127.0.0.1:{PORTS['PORT']}")
     with open(run / f"{end}.out", "wb") as out:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 
 import pytest
@@ -333,3 +334,41 @@ def test_send_failure_is_answered_477(bench: Callable[..., Bench]) -> None:
     b.worker.datapath.senders[b.listener] = broken
     b.request()
     assert [f for f in b.firsts() if not f.startswith("SIP/2.0 100")] == ["SIP/2.0 477 Unfortunately error on sending to next hop occurred (477/TM)"]
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        'request_route { if (is_method("ACK")) { t_check_trans(); exit; } record_route(); t_relay(); }\n',
+        'request_route { if (is_method("ACK")) { t_check_trans(); exit; } t_on_reply("R"); t_on_failure("F"); t_on_branch("B"); '
+        'append_branch("sip:c@127.0.0.1:7001"); t_relay(); }\n'
+        "onreply_route[R] { $avp(x) = $rs; }\nfailure_route[F] { if (t_branch_timeout()) t_reply(\"480\", \"Gone\"); }\nbranch_route[B] { $avp(y) = $ru; }\n",
+        'request_route { if (is_method("ACK")) { t_check_trans(); exit; } t_newtran(); t_reply("486", "No"); }\n',
+    ],
+)
+def test_a_transaction_leaves_nothing_for_the_garbage_collector(bench: Callable[..., Bench], route: str) -> None:
+    b = bench(route)
+
+    def traffic(first: int, last: int) -> None:
+        for n in range(first, last):
+            method = "INVITE" if n % 2 else "MESSAGE"
+            text = b.request(method, branch=f"z9hG4bKg{n}", call_id=f"c{n}")
+            sent = [m for m in b.take() if m.first.startswith(method)]
+            for m in sent if n % 3 else ():
+                b.reply(m, "486 Busy Here" if n % 4 else "200 OK")
+            if n % 5 == 0 and method == "INVITE":
+                b.recv(text.replace("INVITE", "CANCEL"))
+            if method == "INVITE":
+                b.recv(text.replace("INVITE", "ACK"))
+        b.advance(400)
+        b.take()
+
+    traffic(0, 20)
+    gc.collect()
+    gc.disable()
+    try:
+        traffic(20, 80)
+        assert (b.transactions, len(b.worker.timers)) == (0, 0)
+        assert gc.collect() < 60
+    finally:
+        gc.enable()

@@ -187,6 +187,7 @@ class Datapath:
         """Let go of a transaction that the script made and did nothing with."""
         for hook in self.post_script:
             hook(ctx)
+        ctx.finished = True
         t = ctx.t
         if t is None or t.request_ctx is not ctx or t.status >= 200 or t.suspended or t.waiting_timer is not None:
             return

@@ -61,6 +61,8 @@ class Worker:
         #: called when the loop runs: modules open their sockets here
         self.on_start: list[Callable[[asyncio.AbstractEventLoop], None]] = []
         self.on_stop: list[Callable[[], None]] = []
+        #: timers that never end: see :meth:`every`
+        self.periodic = 0
         self._wake: asyncio.TimerHandle | None = None
         self._wake_at = 0.0
         self.pids: Callable[[], list[int]] = lambda: [os.getpid()]
@@ -150,6 +152,10 @@ class Worker:
             loop.run_forever()
         finally:
             self.stop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                # a second one, from whoever stops the whole group, finds no loop to wake
+                loop.remove_signal_handler(number)
+                signal.signal(number, signal.SIG_IGN)
             loop.close()
         return 0
 
@@ -223,6 +229,7 @@ class Worker:
 
     def every(self, seconds: float, function: Callable[[], None]) -> None:
         """Run a function again and again, from one interval on."""
+        self.periodic += 1
 
         def tick(now: float) -> None:
             self.timers.arm(now + seconds, tick)

@@ -83,4 +83,5 @@ def add_core_commands(registry: RpcRegistry, worker: Worker) -> None:
     registry.add("core.flags", dict, "Flags.")
     registry.add("system.listMethods", lambda: sorted(registry.commands), "Names of all commands.")
     registry.add("system.methodHelp", help_, "What a command does.")
+    registry.add("kamc.timers", lambda: {"armed": len(worker.timers), "periodic": worker.periodic}, "Timers that wait, and how many of them never end.")
     registry.add("kamc.generations", generations, "Generations of the configuration and what still runs on them.")

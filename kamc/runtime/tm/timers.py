@@ -17,6 +17,21 @@ class Timer:
         self.callback: Callable[[float], None] | None = callback
 
 
+class Nobody:
+    """Who hears of timers and repetitions when the transaction is gone: cuts the circle between it and its machines."""
+
+    __slots__ = ()
+
+    def retransmit(self) -> None: ...
+
+    def timed_out(self, now: float) -> None: ...
+
+    def repeat_reply(self) -> None: ...
+
+
+NOBODY = Nobody()
+
+
 class TimerTable:
     """``arm`` gives a handle, ``expire`` runs what is due. Disarmed timers are dropped when they come up."""
 

@@ -131,8 +131,8 @@ class ClientBranch:
         timers.disarm(self.cancel_retr)
         timers.disarm(self.cancel_fr)
 
-    def stop(self) -> None:
-        self.client.stop()
+    def release(self) -> None:
+        self.client.release()
         self.cancel_answered()
 
 
@@ -220,6 +220,10 @@ class Transaction:
             self.waiting_timer = self.engine.timers.arm(now + self.engine.params.wt_timer / 1000, self._wait_over)
 
     def _wait_over(self, now: float) -> None:
+        if self.busy is not None:
+            # a route of it is still to go on
+            self.waiting_timer = self.engine.timers.arm(now + 1.0, self._wait_over)
+            return
         for branch in self.branches:
             if branch.client.waiting and branch.index >= 0:
                 # a cancelled branch that still owes its final reply is ended by its own timer
@@ -232,12 +236,17 @@ class Transaction:
             return
         self.deleted = True
         for branch in self.branches:
-            branch.stop()
+            branch.release()
         self.server.stop()
         self.engine.timers.disarm(self.waiting_timer)
         self.engine.timers.disarm(self.life_timer)
         self.engine.forget(self)
         self.rt.program_unpin()
+        # no circle may outlive it: thousands a second would wait for the garbage collector
+        self.branches = []
+        self.extra.clear()
+        if self.request_ctx.finished:
+            self.request_ctx.t = None
 
     # -- branches --------------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Protocol
 
-from kamc.runtime.tm.timers import Timer, TimerTable
+from kamc.runtime.tm.timers import NOBODY, Timer, TimerTable
 
 
 class UacState(Enum):
@@ -71,6 +71,11 @@ class ClientTransaction:
         """End without a reply: cancelled before anything came, or the transaction goes."""
         self.stop_timers()
         self.state = UacState.TERMINATED
+
+    def release(self) -> None:
+        """The transaction goes."""
+        self.stop()
+        self.effects = NOBODY
 
     def stop_timers(self) -> None:
         self.stop_retransmitting()

@@ -18,7 +18,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Protocol
 
-from kamc.runtime.tm.timers import Timer, TimerTable
+from kamc.runtime.tm.timers import NOBODY, Timer, TimerTable
 
 
 class UasState(Enum):
@@ -63,6 +63,7 @@ class ServerTransaction:
         self.timers.disarm(self._retr)
         self._retr = None
         self.state = UasState.TERMINATED
+        self.effects = NOBODY
 
 
 class InviteServer(ServerTransaction):
