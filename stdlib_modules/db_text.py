@@ -14,8 +14,8 @@ from kamc.runtime.rpc.commands import RpcFault
 
 class DbText(Module):
     name = "db_text"
-    #: the files are looked at for each query and written with each change, in every mode
-    tuning_params = ("db_mode", "file_buffer_size", "max_result_rows")
+    #: the files are looked at for each query and written with each change, in every mode; an empty cell of a column without null is a text
+    tuning_params = ("db_mode", "file_buffer_size", "max_result_rows", "emptystring")
 
     class Params:
         db_delim: str = ":"

@@ -92,6 +92,8 @@ def read_table(path: Path, delimiter: str) -> TextTable:
         if not line.strip():
             continue
         cells = split_cells(line.rstrip("\r"), delimiter)
+        if len(cells) == len(columns) + 1 and not cells[-1]:
+            cells.pop()  # a row may end with a delimiter
         if len(cells) != len(columns):
             raise DbError(f"{path}:{number}: {len(cells)} cells for {len(columns)} columns")
         table.rows.append([_cell(text, column, f"{path}:{number}") for text, column in zip(cells, columns, strict=True)])

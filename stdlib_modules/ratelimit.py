@@ -1,0 +1,165 @@
+"""Module ratelimit: at most so many requests a second, per method or by hand. https://www.kamailio.org/docs/modules/stable/modules/ratelimit.html
+
+Algorithms TAILDROP (over the limit is refused) and RED (early and random-like, by the load of the last interval). FEEDBACK and NETWORK steer by
+the load of the machine and the queues of its sockets; they are refused.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from kamc.declare import ANY, Module, Routes, function, modparam, rpc
+from kamc.errors import ConfigError
+from kamc.runtime.context import Ctx
+from kamc.runtime.rpc.commands import RpcFault
+
+#: with their numbers, as RPC shows them
+_ALGORITHMS = {"NOP": 0, "RED": 1, "TAILDROP": 2}
+_PIPES = 32
+_MISSING = ("FEEDBACK", "NETWORK")
+
+
+@dataclass(slots=True)
+class Pipe:
+    """``limit`` is requests a second; ``counter`` those of the interval that runs, ``load`` what the last one was against the limit."""
+
+    algorithm: str
+    limit: int
+    counter: int = 0
+    last: int = 0
+    load: int = 0
+
+
+def parse_pipe(text: str) -> tuple[int, Pipe]:
+    """``0:TAILDROP:10``. Raises ValueError."""
+    found = re.fullmatch(r"\s*(\d+)\s*:\s*(\w+)\s*:\s*(\d+)\s*", text)
+    if found is None:
+        raise ValueError(f"{text!r}: the form is NUMBER:ALGORITHM:LIMIT")
+    return int(found[1]), Pipe(algorithm(found[2]), int(found[3]))
+
+
+def algorithm(name: str) -> str:
+    """Raises ValueError."""
+    upper = name.upper()
+    if upper in _MISSING:
+        raise ValueError(f"algorithm {upper} is not implemented by kamc: TAILDROP and RED are")
+    if upper not in _ALGORITHMS:
+        raise ValueError(f"algorithm {name!r} is none of {', '.join(_ALGORITHMS)}")
+    return upper
+
+
+class Ratelimit(Module):
+    name = "ratelimit"
+
+    class Params:
+        timer_interval: int = 10
+
+    def __init__(self, rt: Any) -> None:
+        super().__init__(rt)
+        self.pipes: dict[int, Pipe] = {number: Pipe("NOP", 0) for number in range(_PIPES)}
+        #: queue number → (method or *, pipe)
+        self.queues: dict[int, tuple[str, int]] = {}
+
+    @modparam("pipe")
+    def set_pipe(self, text: str) -> None:
+        number, pipe = parse_pipe(text)
+        if number >= _PIPES:
+            raise ValueError(f"{text!r}: there are {_PIPES} pipes, from 0 on")
+        self.pipes[number] = pipe
+
+    @modparam("queue")
+    def set_queue(self, text: str) -> None:
+        """``0:INVITE``: requests of a method go through a pipe; ``*`` stands for all others."""
+        found = re.fullmatch(r"\s*(\d+)\s*:\s*(\w+|\*)\s*", text)
+        if found is None:
+            raise ValueError(f"{text!r}: the form is PIPE:METHOD")
+        self.queues[len(self.queues)] = (found[2].upper(), int(found[1]))
+
+    def mod_init(self) -> None:
+        if self.p.timer_interval <= 0:
+            raise ConfigError("ratelimit: timer_interval is a number of seconds above 0")
+        for method, number in self.queues.values():
+            if number not in self.pipes:
+                raise ConfigError(f"ratelimit: queue {method} leads to pipe {number}, which is not there")
+        self.rt.worker.every(float(self.p.timer_interval), self._next_interval)
+
+    def _next_interval(self) -> None:
+        for pipe in self.pipes.values():
+            pipe.load = pipe.counter // (self.p.timer_interval * pipe.limit) if pipe.limit else 0
+            pipe.last, pipe.counter = pipe.counter, 0
+
+    def _push(self, number: int) -> int:
+        pipe = self.pipes.get(number)
+        if pipe is None:
+            self.rt.log.error("ratelimit: there is no pipe %d", number)
+            return -1
+        pipe.counter += 1
+        if pipe.algorithm == "TAILDROP":
+            return 1 if pipe.counter <= pipe.limit * self.p.timer_interval else -1
+        if pipe.algorithm == "RED":
+            return 1 if pipe.load == 0 or pipe.counter % pipe.load == 0 else -1
+        return 1
+
+    def _queue_of(self, method: str) -> int | None:
+        rest = None
+        for wanted, number in self.queues.values():
+            if wanted == method.upper():
+                return number
+            if wanted == "*" and rest is None:
+                rest = number
+        return rest
+
+    @function(ANY, "rl_check")
+    def rl_check_by_method(self, ctx: Ctx) -> int:
+        """By the method of the request; one that no queue takes goes through."""
+        number = self._queue_of(ctx.msg.method or ctx.msg.cseq[1])
+        return 1 if number is None else self._push(number)
+
+    @function(Routes.REQUEST | Routes.LOCAL)
+    def rl_check(self, ctx: Ctx, pvar: int) -> int:
+        return self._push(pvar)
+
+    @function(ANY)
+    def rl_check_pipe(self, ctx: Ctx, pipe_no: int) -> int:
+        return self._push(pipe_no)
+
+    # -- RPC -------------------------------------------------------------------------------------------------------------
+
+    @rpc("rl.stats")
+    def rpc_stats(self) -> list[str]:
+        """Requests of the last interval by pipe."""
+        return [f"PIPE[{n}]: {p.last}/{p.limit} (drop rate: {p.load})" for n, p in sorted(self.pipes.items())]
+
+    @rpc("rl.get_pipes")
+    def rpc_pipes(self) -> list[str]:
+        """The pipes that have an algorithm."""
+        return [f"PIPE[{n}]: {_ALGORITHMS[p.algorithm]}:{p.algorithm} {p.last}/{p.limit} (drop rate: {p.load}) [{p.counter}]"
+                for n, p in sorted(self.pipes.items()) if p.algorithm != "NOP"]  # fmt: skip
+
+    @rpc("rl.set_pipe")
+    def rpc_set_pipe(self, pipe_no: int, algo: str, limit: int) -> None:
+        """Change a pipe."""
+        if int(pipe_no) not in self.pipes:
+            raise RpcFault(400, "Invalid pipe number")
+        try:
+            self.pipes[int(pipe_no)] = Pipe(algorithm(algo), max(0, int(limit)))
+        except ValueError as err:
+            self.rt.log.error("ratelimit: %s", err)
+            raise RpcFault(400, "Unknown algorithm") from None
+
+    @rpc("rl.get_queues")
+    def rpc_queues(self) -> list[str]:
+        """The queues."""
+        return [f"QUEUE[{n}]: {pipe}:{method}" for n, (method, pipe) in sorted(self.queues.items())]
+
+    @rpc("rl.set_queue")
+    def rpc_set_queue(self, queue_no: int, method: str, pipe_no: int) -> None:
+        """Change a queue."""
+        if int(queue_no) not in self.queues or int(pipe_no) not in self.pipes:
+            raise RpcFault(400, "Invalid queue or pipe number")
+        self.queues[int(queue_no)] = (method.upper(), int(pipe_no))
+
+
+module = Ratelimit
