@@ -80,7 +80,8 @@ class Dialplan(Module):
 
     def load(self) -> None:
         """Read the table. Raises DbError, and ValueError for a rule that cannot be used; the rules are as before then."""
-        columns = [getattr(self.p, f"{name}_col") for name in _COLUMNS]
+        p = self.p
+        columns = (p.dpid_col, p.pr_col, p.match_op_col, p.match_exp_col, p.match_len_col, p.subst_exp_col, p.repl_exp_col, p.attrs_col)
         rules: dict[int, list[Rule]] = {}
         for row in self.db.select(self.p.table_name, columns).rows:
             values = dict(zip(_COLUMNS, row, strict=True))

@@ -101,7 +101,9 @@ class Mtree(Module):
             except ConfigError:
                 if not self.p.connect_mode:
                     raise
-        self.variables = {name: self.rt.pv_arg(getattr(self.p, f"pv_{name}")) for name in ("value", "values", "dstid", "weight", "count")}
+        p = self.p
+        names = {"value": p.pv_value, "values": p.pv_values, "dstid": p.pv_dstid, "weight": p.pv_weight, "count": p.pv_count}
+        self.variables = {name: self.rt.pv_arg(text) for name, text in names.items()}
         try:
             for name in self._names():
                 self._load(name)
