@@ -46,10 +46,13 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             for packet in self.reader.feed(data):
-                self.transport.write(self.ctl.answer(packet))
+                self.ctl.rt.worker.waits.detached(self._serve, packet)
         except BinrpcError as err:
             self.ctl.rt.log.error("ctl: %s: %s", self.name, err)
             self.transport.close()
+
+    def _serve(self, packet: Packet) -> None:
+        self.transport.write(self.ctl.answer(packet))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.ctl.connections.discard(self)
@@ -72,7 +75,7 @@ class Datagrams(asyncio.DatagramProtocol):
             self.ctl.rt.log.error("ctl: bad datagram: %s", err)
             return
         if addr:
-            self.transport.sendto(self.ctl.answer(packet), addr)
+            self.ctl.rt.worker.waits.detached(lambda: self.transport.sendto(self.ctl.answer(packet), addr))
 
 
 def _shown(name: str) -> tuple[str, str]:

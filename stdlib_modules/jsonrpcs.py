@@ -115,10 +115,13 @@ class Jsonrpcs(Module):
                 data, address = sock.recvfrom(MAX_REQUEST)
             except (BlockingIOError, InterruptedError):
                 return
-            answer, _status = self.answer(data.decode("utf-8", "replace"))
-            if answer is not None and address:
-                with contextlib.suppress(OSError):
-                    sock.sendto(answer.encode(), address)
+            self.rt.worker.waits.detached(self._serve_datagram, sock, data, address)
+
+    def _serve_datagram(self, sock: socket.socket, data: bytes, address: Any) -> None:
+        answer, _status = self.answer(data.decode("utf-8", "replace"))
+        if answer is not None and address:
+            with contextlib.suppress(OSError):
+                sock.sendto(answer.encode(), address)
 
     # -- FIFO ------------------------------------------------------------------------------------------------------------
 
@@ -148,10 +151,13 @@ class Jsonrpcs(Module):
                     self.pending = ""
                 return
             self.pending = rest
-            answer, _status = self.answer(request)
-            reply = _reply_name(request)
-            if answer is not None and reply:
-                self._write_reply(os.path.join(self.p.fifo_reply_dir, os.path.basename(reply)), answer)
+            self.rt.worker.waits.detached(self._serve_fifo, request)
+
+    def _serve_fifo(self, request: str) -> None:
+        answer, _status = self.answer(request)
+        reply = _reply_name(request)
+        if answer is not None and reply:
+            self._write_reply(os.path.join(self.p.fifo_reply_dir, os.path.basename(reply)), answer)
 
     def _write_reply(self, path: str, answer: str, tries: int = REPLY_TRIES) -> None:
         """Into the client's FIFO, which it may open for reading only after it has asked."""

@@ -55,6 +55,13 @@ class Waits:
         if not self.active or self.job is not None:
             function(*args)
             return
+        self.detached(function, *args)
+
+    def detached(self, function: Callable[..., Any], *args: Any) -> None:
+        """The same for work that may wait whatever the program does: RPC commands."""
+        if self.job is not None:
+            function(*args)
+            return
         worker = self._pool.pop() if self._pool else greenlet(self._serve)
         worker.parent = getcurrent()
         error = worker.switch(function, args)

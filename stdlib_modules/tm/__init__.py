@@ -13,22 +13,32 @@ from stdlib_modules.tm.relay import RelayFunctions
 from stdlib_modules.tm.reply import ReplyFunctions
 from stdlib_modules.tm.settings import SettingFunctions
 from stdlib_modules.tm.suspend import Suspension
-from stdlib_modules.tm.uac import UacFunctions
+from stdlib_modules.tm.uac_rpc import UacCommands
 
 
-class Tm(RelayFunctions, ReplyFunctions, SettingFunctions, ContactFunctions, UacFunctions, Suspension, Module):
+class Tm(RelayFunctions, ReplyFunctions, SettingFunctions, ContactFunctions, UacCommands, Suspension, Module):
     name = "tm"
-    tuning_params = ("noisy_ctimer", "exec_time_check")
-    ignored_params = ("contacts_avp", "contact_flows_avp", "ruri_matching", "via1_matching", "dns_reuse_rcv_socket")
+    #: CANCEL and ACK are always made from the INVITE that was sent; callbacks always hear of provisional replies
+    tuning_params = ("noisy_ctimer", "exec_time_check", "reparse_invite", "pass_provisional_replies", "reply_matching")
+    ignored_params = (
+        "contacts_avp", "contact_flows_avp", "ruri_matching", "via1_matching", "dns_reuse_rcv_socket", "event_callback", "evcb_local_ack_sent",
+        "event_callback_lres_sent",
+    )  # fmt: skip
 
     class Params(TmParams):
         default_code: int = 500
         default_reason: str = "Server Internal Error"
         on_sl_reply: str = ""
+        fr_timer_avp: str = ""
+        fr_inv_timer_avp: str = ""
+        local_ack_mode: int = 0
+        local_ack_branch_mode: int = 0
 
     def mod_init(self) -> None:
         self.rt.tm.params = self.p
         self.rt.worker.unfinished = self.unfinished
+        #: variables whose value, in seconds, is a timer of a transaction
+        self.timer_variables = [(name, self.rt.pv(text)) for name, text in (("fr", self.p.fr_timer_avp), ("fr_inv", self.p.fr_inv_timer_avp)) if text]
         if self.p.on_sl_reply:
             self.rt.datapath.stray_reply = self.stray_reply
         for stat in ("current", "waiting", "total", "local", "rpl_received", "rpl_generated", "rpl_sent", "6xx", "5xx", "4xx", "3xx", "2xx"):
@@ -78,9 +88,10 @@ class Tm(RelayFunctions, ReplyFunctions, SettingFunctions, ContactFunctions, Uac
     @rpc("tm.list")
     def rpc_list(self) -> list[dict[str, Any]]:
         """Transactions."""
-        return [{"tindex": t.hash_index, "tlabel": t.label, "method": t.method, "from": t.msg.value("from"), "to": t.msg.value("to"),
-                 "callid": t.msg.call_id, "cseq": t.msg.cseq[0], "uas_request": "yes", "tflags": t.flags, "outgoings": len(t.branches),
-                 "lifetime": 0} for t in self.rt.tm.transactions()]  # fmt: skip
+        return [{"cell": f"{id(t):#x}", "tindex": t.hash_index, "tlabel": t.label, "method": t.method, "from": f"From: {t.msg.value('from')}\r\n",
+                 "to": f"To: {t.msg.value('to')}\r\n", "callid": f"Call-ID: {t.msg.call_id}\r\n", "cseq": f"CSeq: {t.msg.cseq[0]}",
+                 "uas_request": "no" if t.local else "yes", "tflags": t.flags, "outgoings": len(t.branches), "ref_count": 1, "lifetime": 0}
+                for t in self.rt.tm.transactions()]  # fmt: skip
 
     @rpc("tm.clean")
     def rpc_clean(self) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from kamc.declare import Exit, Routes, function
 from kamc.declare.argtypes import Lit
-from kamc.declare.values import to_str
+from kamc.declare.values import to_int, to_str
 from kamc.errors import SipError
 from kamc.runtime.context import Ctx
 from kamc.runtime.sip.uri import parse_uri
@@ -25,6 +25,7 @@ _ERRORS = {
 class RelayFunctions:
     rt: Any
     p: Any
+    timer_variables: list[tuple[str, Any]]
 
     def current(self, ctx: Ctx) -> Transaction | None:
         raise NotImplementedError
@@ -136,7 +137,7 @@ class RelayFunctions:
             t.adopt_hooks(ctx)
         if not flags & 1 and ctx.kind is Routes.REQUEST:
             engine.trying(t)
-        rc = int(engine.relay_branches(t, ctx, uri))
+        rc = self._fork(t, ctx, uri)
         if rc < 0:
             code, reason = _ERRORS.get(rc, _ERRORS[-1])
             # sl_reply_error() does not know what tm knows
@@ -160,7 +161,7 @@ class RelayFunctions:
             t = self.make(ctx)
         except SipError:
             return -1
-        return int(engine.relay_branches(t, ctx, uri)) if t is not None else -1
+        return self._fork(t, ctx, uri) if t is not None else -1
 
     def _forward_ack(self, ctx: Ctx, uri: str | None) -> int:
         dests = self.rt.datapath.resolve(ctx, uri) if uri is not None else None
@@ -235,11 +236,20 @@ class RelayFunctions:
         uri = self._from_avps(ctx, host, port)
         return -1 if uri is None else self._relay(ctx, uri)
 
+    def _fork(self, t: Transaction, ctx: Ctx, uri: str | None) -> int:
+        """Send the branches, with the timers that fr_timer_avp and fr_inv_timer_avp give."""
+        for name, get in self.timer_variables:
+            value = get(ctx)
+            seconds = to_int(value) if value is not None else 0
+            if seconds > 0:
+                setattr(t, name, float(seconds))
+        return int(self.rt.tm.relay_branches(t, ctx, uri))
+
     # -- forwarding without creating -------------------------------------------------------------------------------------
 
     def _nonack(self, ctx: Ctx, uri: str | None) -> int:
         t = self.current(ctx)
-        return -1 if t is None else int(self.rt.tm.relay_branches(t, ctx, uri))
+        return -1 if t is None else self._fork(t, ctx, uri)
 
     @function(Routes.REQUEST)
     def t_forward_nonack(self, ctx: Ctx, ip: Lit, port: int) -> int:

@@ -1,4 +1,4 @@
-"""Requests that the server makes itself: t_uac_send, RPC tm.t_uac_*, and cancelling by RPC."""
+"""Requests that the server makes itself."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-from kamc.declare import ANY, Routes, function, rpc
+from kamc.declare import ANY, Routes, function
 from kamc.errors import SipError
 from kamc.runtime.context import Branch, Ctx
 from kamc.runtime.net.endpoint import Dest, Flow, Listener
-from kamc.runtime.rpc.commands import RpcFault
 from kamc.runtime.sip.addr import parse_addr
 from kamc.runtime.sip.build import build_request
 from kamc.runtime.sip.message import SipMessage, parse_message
@@ -22,6 +21,7 @@ Callback = Callable[[Transaction, int, SipMessage | None], None]
 
 class UacFunctions:
     rt: Any
+    p: Any
 
     def send_request(self, method: str, ruri: str, *, nexthop: str = "", socket: str = "", headers: str = "", body: str = "",
                      callback: Callback | None = None, listener: Listener | None = None, ack: bool = True) -> Transaction | None:  # fmt: skip
@@ -80,10 +80,15 @@ class UacFunctions:
         routes = [value.strip() for value in reversed(values)]
         first = parse_addr(routes[0]) if routes else None
         ctx = t.request_ctx
-        dests: list[Dest] = self.rt.datapath.resolve(ctx, first.uri if first is not None else ctx.du or target)
+        mode = self.p.local_ack_mode
+        dests: list[Dest] = [t.branches[0].dest] if mode == 1 else self.rt.datapath.resolve(ctx, first.uri if first is not None else ctx.du or target)
+        flow: Flow | None = t.extra.get("reply_flow") if mode == 2 else None
+        if flow is not None:
+            dests = [Dest(flow.listener, flow.proto, flow.remote_ip, flow.remote_port, flow.conn)]
         if not dests:
             return
-        branch = f"{t.tid}.ack"
+        # Kamailio's ACK has the branch of the INVITE, unless it is asked for one of its own (RFC 3261 section 8.1.1.7)
+        branch = f"{t.tid}.ack" if self.p.local_ack_branch_mode else f"{t.tid}.0"
         text = (f"ACK {target} SIP/2.0\r\n{self.rt.datapath.via_header(ctx, dests[0], branch)}From: {ctx.msg.value('from')}\r\n"
                 f"Call-ID: {ctx.msg.call_id}\r\nTo: {reply.value('to')}\r\nCSeq: {ctx.msg.cseq[0]} ACK\r\n" + "".join(f"Route: {r}\r\n" for r in routes)
                 + f"Max-Forwards: 70\r\n{self.rt.user_agent}{'' if not self.rt.user_agent else chr(13) + chr(10)}Content-Length: 0\r\n\r\n")  # fmt: skip
@@ -110,48 +115,3 @@ class UacFunctions:
             self.rt.log.error("t_uac_send: %s", err)
             return -1
         return 1 if sent is not None else -1
-
-    # -- RPC -------------------------------------------------------------------------------------------------------------
-
-    @rpc("tm.t_uac_start")
-    def rpc_uac_start(self, method: str, ruri: str, nexthop: str, socket: str, headers: str, body: str = "") -> str:
-        """Start a request; answers at once."""
-        return self._start(method, ruri, nexthop, socket, headers, body, ack=True)
-
-    @rpc("tm.t_uac_start_noack")
-    def rpc_uac_start_noack(self, method: str, ruri: str, nexthop: str, socket: str, headers: str, body: str = "") -> str:
-        """Start a request; answers at once. A 2xx to an INVITE is not acknowledged."""
-        return self._start(method, ruri, nexthop, socket, headers, body, ack=False)
-
-    def _start(self, method: str, ruri: str, nexthop: str, socket: str, headers: str, body: str, *, ack: bool) -> str:
-        clean = ["" if v == "." else v for v in (nexthop, socket, headers, body)]
-        try:
-            sent = self.send_request(method, ruri, nexthop=clean[0], socket=clean[1], headers=clean[2], body=clean[3], ack=ack)
-        except SipError as err:
-            raise RpcFault(400, str(err)) from None
-        if sent is None:
-            raise RpcFault(400, "Invalid destination or socket")
-        return "ok"
-
-    @rpc("tm.cancel")
-    def rpc_cancel(self, callid: str, cseq: str) -> str:
-        """Cancel a pending INVITE by Call-ID and CSeq number."""
-        t = self.rt.tm.by_callid(callid, str(cseq))
-        if t is None:
-            raise RpcFault(481, "Call-ID and CSeq not found")
-        t.canceled = True
-        t.cancel_branches(self.rt.now())
-        return "ok"
-
-    @rpc("tm.reply")
-    def rpc_reply(self, code: int, reason: str, trans_id: str, totag: str = "", headers: str = "", body: str = "") -> str:
-        """Answer a transaction, ``trans_id`` being ``index:label``."""
-        index, _, label = trans_id.partition(":")
-        t = self.rt.tm.find_id(int(index), int(label)) if index.isdigit() and label.isdigit() else None
-        if t is None:
-            raise RpcFault(404, "Transaction not found")
-        if totag:
-            t.to_tag = totag
-        if not self.rt.tm.reply(t, int(code), reason):
-            raise RpcFault(500, "Reply failed")
-        return "ok"

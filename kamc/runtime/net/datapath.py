@@ -92,7 +92,7 @@ class Datapath:
             text = changed
         try:
             msg = parse_message(text)
-            if conn and msg.is_request and msg.version[:5].upper() == "HTTP/" and rt.http is not None and rt.http(msg, flow):
+            if conn and msg.is_request and msg.version[:5].upper() == "HTTP/" and rt.http is not None and self._http(rt, msg, flow):
                 return
             if msg.is_request or "via" in msg.first:
                 _ = msg.via1  # a bad Via makes the message useless: neither a reply nor a match is possible
@@ -114,6 +114,17 @@ class Datapath:
             self._reply(msg, flow)
         if self._log_prefix is not None:
             self.log.about_nothing()
+
+    def _http(self, rt: Runtime, msg: SipMessage, flow: Flow) -> bool:
+        """An HTTP request, whose answer may take its time. False when nobody wants it."""
+        taken = [True]
+
+        def serve() -> None:
+            if rt.http is not None:
+                taken[0] = rt.http(msg, flow)
+
+        self.worker.waits.detached(serve)
+        return taken[0]
 
     def _received_event(self, rt: Runtime, msg: SipMessage, flow: Flow) -> bool:
         """``event_route[core:msg-received]``: sees the bytes before anything else and may drop them."""

@@ -122,10 +122,11 @@ def build_reply(
     return "".join(out)
 
 
-def build_hop_request(sent: SipMessage, method: str, *, to: str | None = None, extra: str = "") -> str:
+def build_hop_request(sent: SipMessage, method: str, *, to: str | None = None, extra: str = "", prefix: str = "") -> str:
     """ACK for a negative reply (RFC 3261 section 17.1.1.3) or CANCEL (section 9.1) for a request that we sent.
 
-    Same request line, topmost Via, From, Call-ID, Route and CSeq number; ``to`` is the To of the reply for an ACK.
+    Same request line, topmost Via, From, Call-ID, Route and CSeq number; ``to`` is the To of the reply for an ACK. Headers whose name begins
+    with ``prefix`` come along.
     """
     number = sent.cseq[0]
     out = [f"{method} {sent.uri} SIP/2.0\r\n"]
@@ -139,7 +140,7 @@ def build_hop_request(sent: SipMessage, method: str, *, to: str | None = None, e
             out.append(f"{name}: {to}\r\n" if to is not None else sent.text[start:end])
         elif key == "cseq":
             out.append(f"{name}: {number} {method}\r\n")
-        elif key in ("from", "call-id", "route", "max-forwards"):
+        elif key in ("from", "call-id", "route", "max-forwards") or (prefix and name.lower().startswith(prefix)):
             out.append(sent.text[start:end])
     out.append(f"Content-Length: 0\r\n{extra}\r\n")
     return "".join(out)

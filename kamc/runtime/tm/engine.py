@@ -46,6 +46,10 @@ class TmParams:
     reply_408_code: int = 408
     reply_408_reason: str = "Request Timeout"
     disable_6xx_block: int = 0
+    failure_exec_mode: int = 0
+    ac_extra_hdrs: str = ""
+    callid_matching: int = 0
+    callid_cseq_matching: int = 0
 
 
 class TmHost(Protocol):
@@ -268,6 +272,7 @@ class TmEngine:
         t.edits = ctx.edits if ctx.kind is Routes.REQUEST else t.edits
         started = 0
         error = E_NO_DEST
+        hooks = dict(t.hooks)
         new: list[ClientBranch] = []
         for target in targets:
             branch, problem = self._make_branch(t, ctx, target, override)
@@ -283,9 +288,19 @@ class TmEngine:
                 started += 1
             else:
                 error = E_SEND
+        if not started and self.params.failure_exec_mode and targets and not replicate:
+            self._fail_later(t, hooks, targets[-1])
+            return 1
         if t.life_timer is None and started and t.max_life:
             t.life_timer = self.timers.arm(now + t.max_life, lambda at, t=t: self._too_old(t, at))  # type: ignore[misc]
         return 1 if started else error
+
+    def _fail_later(self, t: Transaction, hooks: dict[str, str], target: Target) -> None:
+        """failure_exec_mode: what could not be sent fails like a branch that nobody answered, for the failure route to see."""
+        branch = ClientBranch(t, len(t.branches), target.uri, target, [self.host.reply_dest(t.request_ctx)])
+        branch.hooks = {kind: hooks[kind] for kind in ("reply", "failure") if kind in hooks}
+        t.branches.append(branch)
+        self.timers.arm(self.host.now(), lambda at: t.branch_timed_out(branch, at))
 
     def _make_branch(self, t: Transaction, ctx: Ctx, target: Target, override: str | None) -> tuple[ClientBranch | None, int]:
         """Run branch_route for one destination and build its request."""
@@ -359,6 +374,11 @@ class TmEngine:
             return None
         method = msg.cseq[1]
         if method != t.method and not (method == "CANCEL" and t.is_invite):
+            return None
+        params = self.params
+        if (params.callid_matching or params.callid_cseq_matching) and msg.call_id != t.branches[index].sent.call_id:
+            return None
+        if params.callid_cseq_matching and msg.cseq[0] != t.branches[index].sent.cseq[0]:
             return None
         return t, t.branches[index]
 

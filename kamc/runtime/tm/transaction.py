@@ -110,7 +110,7 @@ class ClientBranch:
         self.client.stop_retransmitting()
         engine = self.t.engine
         self.cancel_held = False
-        self.cancel = build_hop_request(self.sent, "CANCEL", extra=extra or self.t.cancel_extra)
+        self.cancel = build_hop_request(self.sent, "CANCEL", extra=extra or self.t.cancel_extra, prefix=engine.params.ac_extra_hdrs.lower())
         engine.host.send(self.dest, self.cancel)
         self.cancel_interval = self.t.retr_t1
         self.cancel_retr = engine.timers.arm(now + self.t.retr_t1, self._repeat_cancel)
@@ -302,6 +302,8 @@ class Transaction:
         """A reply to the request of a branch. ``ctx`` has been through the core reply route."""
         code = msg.status
         client = branch.client
+        if self.local:
+            self.extra["reply_flow"] = flow
         if not client.waiting:
             self._late(branch, msg, ctx, now)
             return
@@ -346,7 +348,7 @@ class Transaction:
 
     def send_ack(self, branch: ClientBranch, reply: SipMessage) -> None:
         """The hop-by-hop ACK for a negative final reply."""
-        ack = build_hop_request(branch.sent, "ACK", to=reply.value("to") or "")
+        ack = build_hop_request(branch.sent, "ACK", to=reply.value("to") or "", prefix=self.engine.params.ac_extra_hdrs.lower())
         self.engine.host.send(branch.dest, ack)
 
     def _run_reply_route(self, branch: ClientBranch, ctx: Ctx) -> bool:
