@@ -203,6 +203,9 @@ class TextDatabase:
         for index, column in enumerate(found.columns):
             if column.auto and cells[index] is None:
                 cells[index] = 1 + max((value for r in found.rows if isinstance(value := r[index], int)), default=0)
+            elif cells[index] is None and not column.null and column.kind in ("int", "double"):
+                # a file with an empty number could not be read again
+                cells[index] = 0
         found.rows.append(cells)
         try:
             with open(found.path, "r+b") as file:

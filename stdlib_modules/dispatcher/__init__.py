@@ -1,11 +1,10 @@
 """Module dispatcher: balancing and failover over sets of destinations. https://www.kamailio.org/docs/modules/stable/modules/dispatcher.html
 
-Sets come from a list file. Not there: lists in a database, and overload control (``ds_oc_set_attrs``, ``ds_dsg_fetch``, ``$dsg``).
+Not there: overload control (``ds_oc_set_attrs``, ``ds_dsg_fetch``, ``$dsg``).
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Final
 
 from kamc.declare import ANY, Module, Routes, function, pv_class
@@ -14,13 +13,15 @@ from kamc.declare.pvspec import PvSpec, parse_pv
 from kamc.declare.values import Value, to_str
 from kamc.errors import ConfigError
 from kamc.runtime.context import Branch, Ctx
+from kamc.runtime.net.endpoint import Listener
 from kamc.runtime.pv.bind import BoundPv, bind
 from kamc.runtime.sip.uri import parse_uri
 from stdlib_modules.dispatcher.choose import CALL_LOAD, PARALLEL, Chooser, in_order
 from stdlib_modules.dispatcher.commands import Commands, state_of
 from stdlib_modules.dispatcher.load import CallLoads
 from stdlib_modules.dispatcher.probe import Probing
-from stdlib_modules.dispatcher.table import DISABLED, INACTIVE, PROBING, TRYING, Destination, DestinationSet, read_list
+from stdlib_modules.dispatcher.source import Sources
+from stdlib_modules.dispatcher.table import DISABLED, INACTIVE, PROBING, TRYING, Destination, DestinationSet
 
 _RF: Final = Routes.REQUEST | Routes.FAILURE
 _RFO: Final = _RF | Routes.ONREPLY
@@ -28,20 +29,33 @@ _RFO: Final = _RF | Routes.ONREPLY
 _USER_ONLY, _FAILOVER = 1, 2
 #: of ds_is_from_list
 _ANY_PORT, _ANY_PROTO = 1, 2
+#: of xavp_dst_mode and xavp_ctx_mode
+_NO_ATTRS, _SOCKET_TEXT, _SOCKET_NAME, _NO_COUNT = 1, 2, 4, 1
 
 
-class Dispatcher(Commands, Probing, Module):
+class Dispatcher(Sources, Probing, Commands, Module):
     name = "dispatcher"
     tuning_params = ("ds_dns_mode", "ds_dns_interval", "ds_dns_ttl", "ds_hash_check_interval", "ds_timer_mode")
 
     class Params:
         list_file: str = "/etc/kamailio/dispatcher.list"
+        db_url: str = ""
+        table_name: str = "dispatcher"
+        setid_col: str = "setid"
+        destination_col: str = "destination"
+        flags_col: str = "flags"
+        priority_col: str = "priority"
+        attrs_col: str = "attrs"
+        ds_db_extra_attrs: str = ""
+        ds_attrs_none: int = 0
+        ds_load_mode: int = 0
         flags: int = 0
         force_dst: int = 1
         use_default: int = 0
         xavp_dst: str = "_dsdst_"
         xavp_dst_mode: int = 0
         xavp_ctx: str = "_dsctx_"
+        xavp_ctx_mode: int = 0
         hash_pvar: str = ""
         setid_pvname: str = ""
         attrs_pvname: str = ""
@@ -59,6 +73,11 @@ class Dispatcher(Commands, Probing, Module):
         ds_hash_initexpire: int = 7200
         outbound_proxy: str = ""
         ds_default_socket: str = ""
+        ds_default_sockname: str = ""
+        ds_ping_socket: str = ""
+        ds_ping_fr_timeout: int = 0
+        ds_ping_fr_timer: int = 0
+        ds_retain_latency_stats: int = 0
         reload_delta: int = 5
 
     def mod_init(self) -> None:
@@ -73,8 +92,9 @@ class Dispatcher(Commands, Probing, Module):
         hashed = self.rt.format(p.hash_pvar) if p.hash_pvar else None
         self.chooser = Chooser(self.rt, user_only=bool(p.flags & _USER_ONLY), hashed=hashed)
         self.found_set, self.found_attrs = self._target_pv(p.setid_pvname), self._target_pv(p.attrs_pvname)
+        self.open_source()
         if not self.load_list():
-            raise ConfigError(f"dispatcher: the list {p.list_file} cannot be read")
+            raise ConfigError(f"dispatcher: the {f'table {p.table_name}' if self.db is not None else f'list {p.list_file}'} cannot be read")
         self.start_probing()
 
     def _target_pv(self, name: str) -> BoundPv | None:
@@ -89,36 +109,6 @@ class Dispatcher(Commands, Probing, Module):
         super().child_init()
         if self.p.ds_hash_size > 0:
             self.rt.worker.every(30, self.loads.expire)
-
-    def load_list(self) -> bool:
-        """Read the list file. States and loads of destinations that stay are kept. False, and the old list, when it cannot be read."""
-        path = Path(self.p.list_file)
-        try:
-            lines = path.read_text(encoding="latin-1").splitlines()
-        except OSError as err:
-            self.rt.log.error("dispatcher: %s: %s", path, err.strerror or err)
-            return False
-        fresh = read_list(lines, lambda number, why: self.rt.log.error("dispatcher: %s:%d: %s", path, number, why))
-        for chosen in fresh.values():
-            kept = []
-            for d in chosen.all:
-                if self._has_socket(d):
-                    kept.append(d)
-                else:
-                    self.rt.log.warning("dispatcher: %s of set %d: socket %s is not listened on; left out", d.uri, chosen.number, d.values["socket"])
-            chosen.all = kept
-            old = self.sets.get(chosen.number)
-            for d in kept:
-                before = old.find(d.uri) if old is not None else None
-                if before is not None:
-                    d.flags, d.streak, d.latency = before.flags, before.streak, before.latency
-        self.sets.clear()
-        self.sets.update({number: chosen for number, chosen in fresh.items() if chosen.all})
-        self.loads.recount()
-        return True
-
-    def _has_socket(self, d: Destination) -> bool:
-        return "socket" not in d.values or self.rt.worker.find_socket(d.values["socket"], whole=True) is not None
 
     # -- choosing --------------------------------------------------------------------------------------------------------
 
@@ -145,22 +135,28 @@ class Dispatcher(Commands, Probing, Module):
 
     def _keep(self, ctx: Ctx, found: list[tuple[DestinationSet, Destination]]) -> None:
         """Put the list into the xavps, for ds_next_dst."""
-        tree = self._tree(ctx)
+        tree, mode = self._tree(ctx), self.p.xavp_dst_mode
         entries = []
         for chosen, d in found:
             entry: dict[str, Any] = {"uri": [d.uri], "grp": [chosen.number]}
-            if d.attrs and not self.p.xavp_dst_mode & 1:
+            if d.attrs and not mode & _NO_ATTRS:
                 entry["attrs"] = [d.attrs]
-            for key in ("socket", "duid"):
-                if d.values.get(key):
-                    entry[key] = [d.values[key]]
+            if d.values.get("duid"):
+                entry["dstid"] = [d.values["duid"]]
+            if mode & _SOCKET_TEXT and d.values.get("socket"):
+                entry["socket"] = [d.values["socket"]]
+            if mode & _SOCKET_NAME and d.values.get("sockname"):
+                entry["sockname"] = [d.values["sockname"]]
+            own = self.socket_of(d)
+            if own is not None:
+                entry["sock"] = [str(own)]
             entries.append(entry)
         if self.p.xavp_dst:
             tree[self.p.xavp_dst] = entries + tree.get(self.p.xavp_dst, [])
-        if self.p.xavp_ctx:
+        if self.p.xavp_ctx and not self.p.xavp_ctx_mode & _NO_COUNT:
             tree.setdefault(self.p.xavp_ctx, []).insert(0, {"cnt": [len(entries)]})
 
-    def _direct(self, ctx: Ctx, uri: str, socket: str, *, domain: bool) -> bool:
+    def _direct(self, ctx: Ctx, uri: str, socket: Listener | None, *, domain: bool) -> bool:
         """Send to a destination: by $du, or by all that follows the user in the R-URI."""
         if domain:
             target, own = parse_uri(uri), parse_uri(ctx.ruri)
@@ -171,9 +167,8 @@ class Dispatcher(Commands, Probing, Module):
         else:
             ctx.du = uri
         ctx.ruri_used = False
-        found = self.rt.worker.find_socket(socket or self.p.ds_default_socket, whole=True)
-        if found is not None:
-            ctx.send_socket = found
+        if socket is not None:
+            ctx.send_socket = socket
         return True
 
     def _select(self, ctx: Ctx, number: int, algorithm: int, limit: int, *, domain: bool) -> int:
@@ -190,7 +185,7 @@ class Dispatcher(Commands, Probing, Module):
         elif self.p.flags & _FAILOVER:
             self._keep(ctx, found)
         first = found[0][1]
-        return 1 if self._direct(ctx, first.uri, first.values.get("socket", ""), domain=domain) else -1
+        return 1 if self._direct(ctx, first.uri, self.socket_of(first), domain=domain) else -1
 
     @function(_RF)
     def ds_select_dst(self, ctx: Ctx, set: int, alg: int, limit: int = 0) -> int:
@@ -226,7 +221,7 @@ class Dispatcher(Commands, Probing, Module):
         first = found[0][1]
         if mode.strip().lower() in ("2", "x"):
             return 1
-        return 1 if self._direct(ctx, first.uri, first.values.get("socket", ""), domain=mode.strip().lower() in ("1", "r")) else -1
+        return 1 if self._direct(ctx, first.uri, self.socket_of(first), domain=mode.strip().lower() in ("1", "r")) else -1
 
     # -- failover --------------------------------------------------------------------------------------------------------
 
@@ -249,7 +244,8 @@ class Dispatcher(Commands, Probing, Module):
         d = chosen.find(uri) if chosen is not None else None
         if pop and chosen is not None and d is not None and d.values.get("duid") and self.loads.unset(ctx.msg.call_id):
             self.loads.put(ctx.msg.call_id, chosen, d)
-        return 1 if self._direct(ctx, uri, to_str(entry.get("socket", [""])[0]), domain=domain) else -1
+        socket = self.rt.worker.find_socket(to_str(entry["sock"][0]), whole=True) if "sock" in entry else self.socket_of(d)
+        return 1 if self._direct(ctx, uri, socket, domain=domain) else -1
 
     @function(_RF)
     def ds_next_dst(self, ctx: Ctx) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 
 from kamc.declare import Routes
 from kamc.errors import ConfigError
+from kamc.runtime.net.endpoint import Listener
 from kamc.runtime.sip.message import SipMessage
 from kamc.runtime.tm.transaction import Transaction
 from stdlib_modules.dispatcher.table import DISABLED, INACTIVE, NO_PING, PROBING, TRYING, Destination, DestinationSet
@@ -15,6 +16,9 @@ class Probing:
     rt: Any
     p: Any
     sets: dict[int, DestinationSet]
+
+    def ping_socket(self, d: Destination) -> Listener | None:
+        raise NotImplementedError
 
     def start_probing(self) -> None:
         """Check the parameters. Raises ConfigError."""
@@ -68,13 +72,11 @@ class Probing:
                 d.latency.timeouts += 1
             self.ping_answered(chosen, d, code)
 
-        sent = self.rt.module("tm").send_request(method, d.uri, nexthop=d.values.get("obproxy") or self.p.outbound_proxy, socket=self.socket_text(d),
+        fr = (self.p.ds_ping_fr_timer or self.p.ds_ping_fr_timeout) / 1000
+        sent = self.rt.module("tm").send_request(method, d.uri, nexthop=d.values.get("obproxy") or self.p.outbound_proxy, listener=self.ping_socket(d), fr=fr,
                                                  headers=f"From: <{sender}>\r\nTo: <{d.uri}>\r\n", callback=answered)  # fmt: skip
         if sent is None:
             self.ping_answered(chosen, d, 477)
-
-    def socket_text(self, d: Destination) -> str:
-        return d.values.get("socket") or str(self.p.ds_default_socket)
 
     def ping_answered(self, chosen: DestinationSet, d: Destination, code: int) -> None:
         if code in self.good_codes:

@@ -6,10 +6,11 @@ A line is ``set uri [flags [priority [attrs]]]``. In a set the higher priority c
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from kamc.runtime.db import Cell
 from kamc.runtime.sip.uri import Uri, parse_uri
 
 INACTIVE, TRYING, DISABLED, PROBING, NO_DNS, NO_PING = 1, 2, 4, 8, 16, 32
@@ -138,15 +139,28 @@ def destination(uri: str, flags: int = 0, priority: int = 0, attrs: str = "") ->
     return Destination(uri, parsed, flags & _KNOWN, priority, attrs, values)
 
 
-def read_list(lines: Iterable[str], report: Callable[[int, str], None]) -> dict[int, DestinationSet]:
+def read_list(lines: Iterable[str], report: Callable[[str], None]) -> dict[int, DestinationSet]:
     """All sets of a file; lines that cannot be used are reported with their number and left out."""
     found: dict[int, list[Destination]] = {}
     for number, line in enumerate(lines, 1):
         try:
             read = read_line(line)
         except ListError as err:
-            report(number, str(err))
+            report(f"{number}: {err}")
             continue
         if read is not None:
             found.setdefault(read[0], []).append(read[1])
     return {number: DestinationSet(number, all_) for number, all_ in found.items()}
+
+
+def read_rows(rows: Iterable[tuple[Cell, ...]], extra: Sequence[str], report: Callable[[str], None]) -> dict[int, DestinationSet]:
+    """All sets of a table: set, destination, flags, priority and attributes, then columns that become the attributes named by ``extra``."""
+    found: dict[int, list[Destination]] = {}
+    for number, uri, flags, priority, attrs, *more in rows:
+        texts = [str(attrs)] if attrs else []
+        texts += [f"{name}={cell}" for name, cell in zip(extra, more, strict=True) if cell not in (None, "")]
+        try:
+            found.setdefault(int(str(number)), []).append(destination(str(uri), int(str(flags or 0)), int(str(priority or 0)), ";".join(texts)))
+        except ValueError as err:
+            report(str(err))
+    return {number: DestinationSet(number, all_) for number, all_ in found.items() if all_}

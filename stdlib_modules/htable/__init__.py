@@ -1,6 +1,6 @@
 """Module htable: named tables of the script, ``$sht(table=>key)``.
 
-The tables lie in the worker's store. Not there: loading from and writing to a database (``dbtable``), replication by DMQ.
+The tables lie in the worker's store, so they outlive a reload. Not there: replication by DMQ.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from kamc.declare.pvspec import PvSpec
 from kamc.declare.values import Value, to_int
 from kamc.errors import ConfigError
 from kamc.runtime.context import Ctx
+from kamc.runtime.db import DbError
 from kamc.runtime.pv.bind import BoundPv
 from kamc.runtime.rpc.commands import RpcFault
+from stdlib_modules.htable.database import HtableDatabase
 from stdlib_modules.htable.tables import HashTable, Item, counted, matcher, parse_table, shown
 
 
@@ -26,7 +28,7 @@ class _Cursor:
 
     def __init__(self, table: HashTable) -> None:
         self.table = table
-        self.keys = sorted((key for key, _ in table.items()), key=table.slot)
+        self.keys = sorted((key for key, _ in table.items()), key=table.order)
         self.at = -1
 
     @property
@@ -43,9 +45,17 @@ class _Cursor:
 class Htable(Module):
     name = "htable"
     tuning_params = ("fetch_rows", "timer_procs", "dmq_init_sync", "dmq_peer_id")
-    ignored_params = ("key_name_column", "key_type_column", "value_type_column", "key_value_column", "expires_column", "array_size_suffix", "db_expires")
 
     class Params:
+        db_url: str = ""
+        key_name_column: str = "key_name"
+        key_type_column: str = "key_type"
+        value_type_column: str = "value_type"
+        key_value_column: str = "key_value"
+        expires_column: str = "expires"
+        array_size_suffix: str = "::size"
+        db_expires: int = 0
+        event_callback_mode: int = 0
         timer_interval: int = 20
         enable_dmq: int = 0
 
@@ -55,12 +65,17 @@ class Htable(Module):
         self.cursors: dict[str, _Cursor] = {}
         #: the item that an expired event is about
         self.record: tuple[str, Item] | None = None
+        self.database: HtableDatabase | None = None
+        #: tables that no earlier generation has filled
+        self.fresh: list[HashTable] = []
 
     @modparam("htable")
     def set_htable(self, text: str) -> None:
         table = parse_table(text)
         if table.name in self.tables:
             raise ValueError(f"table {table.name} is defined already")
+        if not self.rt.store.has(f"htable.{table.name}"):
+            self.fresh.append(table)
         table.rows = self.rt.store.table(f"htable.{table.name}", collected=True)
         table.clock = self.rt.wall_time
         self.tables[table.name] = table
@@ -68,8 +83,33 @@ class Htable(Module):
     def mod_init(self) -> None:
         if self.p.enable_dmq:
             raise ConfigError("htable: replication by DMQ is not implemented")
+        if self.p.event_callback_mode not in (0, 1):
+            raise ConfigError("htable: event_callback_mode is 0 (mod-init before the workers) or 1 (in the first worker)")
+        if self.p.db_url:
+            self._open_database()
         if any(t.autoexpire for t in self.tables.values()):
             self.rt.worker.every(max(1, self.p.timer_interval), self.expire)
+
+    def _open_database(self) -> None:
+        """Load what has a table in the database. Raises ConfigError."""
+        self.database = HtableDatabase(self.rt.database(self.p.db_url), self.p)
+        for table in self.tables.values():
+            if not table.dbtable:
+                continue
+            self.database.check(table)
+            if table in self.fresh:
+                try:
+                    self.database.load(table)
+                except DbError as err:
+                    raise ConfigError(f"htable: table {table.name} from {table.dbtable}: {err}") from None
+
+    def destroy(self) -> None:
+        for table in self.tables.values():
+            if self.database is not None and table.dbtable and table.dbmode and not table.columns:
+                try:
+                    self.database.store(table)
+                except DbError as err:
+                    self.rt.log.error("htable: table %s is not written to %s: %s", table.name, table.dbtable, err)
 
     def expire(self) -> None:
         """Drop what is over its time, telling ``event_route[htable:expired:TABLE]`` of each item."""
@@ -416,15 +456,15 @@ class Htable(Module):
         """All items of a table, by slot."""
         table = self._known(htable)
         slots: dict[int, list[dict[str, Any]]] = {}
-        for key, value in table.items():
+        for key, value in sorted(table.items(), key=lambda item: table.order(item[0])):
             slots.setdefault(table.slot(key), []).append({"name": key, "value": value, "type": "str" if isinstance(value, str) else "int"})
         return [{"entry": number, "size": len(slots[number]), "slot": slots[number]} for number in sorted(slots)]
 
     @rpc("htable.listTables")
     def rpc_list(self) -> list[dict[str, Any]]:
         """The tables and their attributes."""
-        return [{"name": t.name, "dbtable": "", "dbmode": 0, "expire": t.autoexpire, "updateexpire": int(t.updateexpire), "size": t.slots, "dmqreplicate": 0}
-                for t in reversed(self.tables.values())]  # fmt: skip
+        return [{"name": t.name, "dbtable": t.dbtable, "dbmode": int(t.dbmode), "expire": t.autoexpire, "updateexpire": int(t.updateexpire),
+                 "size": t.slots, "dmqreplicate": 0} for t in reversed(self.tables.values())]  # fmt: skip
 
     @rpc("htable.stats")
     def rpc_stats(self) -> list[dict[str, Any]]:
@@ -437,11 +477,40 @@ class Htable(Module):
             out.append({"name": table.name, "slots": table.slots, "all": sum(counts), "min": min(counts), "max": max(counts)})
         return out
 
-    @rpc("htable.reload", "htable.store")
-    def rpc_database(self, htable: str) -> str:
-        """Tables are kept in memory: there is nothing to load from or to write to."""
-        self._known(htable)
-        raise RpcFault(500, "No htable db_url")
+    def _stored(self, htable: str) -> tuple[HashTable, HtableDatabase]:
+        """A table with one in the database. Raises RpcFault."""
+        table = self._known(htable)
+        if self.database is None:
+            raise RpcFault(500, "No htable db_url")
+        if not table.dbtable:
+            raise RpcFault(500, "No database htable")
+        return table, self.database
+
+    @rpc("htable.reload")
+    def rpc_reload(self, htable: str) -> str:
+        """Load a table from the database again; its items are those of the database then."""
+        table, database = self._stored(htable)
+        try:
+            database.load(table)
+        except DbError as err:
+            self.rt.log.error("htable: table %s from %s: %s", table.name, table.dbtable, err)
+            raise RpcFault(500, "Htable reload failed.") from None
+        self.rt.worker.run_event(f"htable:reloaded:{table.name}")
+        return "Ok. Htable reloaded."
+
+    @rpc("htable.store")
+    def rpc_store(self, htable: str) -> str:
+        """Write a table to the database, in place of what stands there."""
+        table, database = self._stored(htable)
+        if table.columns:
+            self.rt.log.warning("htable: table %s has columns of its own (cols) and is not written", table.name)
+            return "Ok. Htable successfully stored to DB."
+        try:
+            database.store(table)
+        except DbError as err:
+            self.rt.log.error("htable: table %s is not written to %s: %s", table.name, table.dbtable, err)
+            raise RpcFault(500, "Htable store failed.") from None
+        return "Ok. Htable successfully stored to DB."
 
 
 def _number(value: Any) -> int:

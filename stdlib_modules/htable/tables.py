@@ -23,6 +23,13 @@ class HashTable:
     autoexpire: int = 0
     updateexpire: bool = True
     initval: Item | None = None
+    dbtable: str = ""
+    #: written back to the database at the end
+    dbmode: bool = False
+    #: of the database's table: the key, and what is joined by ``delimiter`` to the value; ``null`` stands for a column without one
+    columns: tuple[str, ...] = ()
+    delimiter: str = ","
+    null: str = "*"
     rows: Any = field(default=None, repr=False)
     clock: Callable[[], float] = field(default=lambda: 0.0, repr=False)
 
@@ -77,6 +84,10 @@ class HashTable:
     def slot(self, key: str) -> int:
         return core_hash(key, "", self.slots)
 
+    def order(self, key: str) -> tuple[int, int]:
+        """Where Kamailio keeps an item: its slot, and its place there."""
+        return self.slot(key), core_hash(key)
+
 
 def parse_table(text: str) -> HashTable:
     """The value of parameter ``htable``. Raises ValueError."""
@@ -103,9 +114,25 @@ def parse_table(text: str) -> HashTable:
                 table.updateexpire = bool(number)
             case "initval":
                 table.initval = number if number is not None else value
-            case "dbtable" | "dbmode" | "dmqreplicate" | "cols" | "coldelim" | "colnull":
-                if key == "dbtable" or (number or 0) != 0:
-                    raise ValueError(f"{key} of table {name} is not implemented: tables are kept in memory")
+            case "dbtable":
+                table.dbtable = value
+            case "dbmode":
+                table.dbmode = bool(number)
+            case "cols":
+                table.columns = tuple(c.strip() for c in value.strip("'\"").split(",") if c.strip())
+                if len(table.columns) < 2:
+                    raise ValueError(f"cols of table {name} names at least two columns, the key and a value")
+            case "coldelim" | "colnull":
+                text = value.strip("'\"")
+                if len(text) > 1 or (key == "coldelim" and not text):
+                    raise ValueError(f"{key} of table {name} is a single character, not {value!r}")
+                if key == "coldelim":
+                    table.delimiter = text
+                else:
+                    table.null = text
+            case "dmqreplicate":
+                if number:
+                    raise ValueError(f"dmqreplicate of table {name} is not implemented: there is no replication by DMQ")
             case _:
                 raise ValueError(f"table {name} has no attribute {key!r}")
     return table

@@ -1,28 +1,31 @@
-"""Module permissions: who may call whom (files of rules), and which addresses belong to which group (a file).
-
-Not there: the tables ``address`` and ``trusted`` of a database, so ``allow_trusted`` is refused.
-"""
+"""Module permissions: who may call whom (files of rules), which addresses belong to which group (a file or a table), and which peers are
+trusted (a table). https://www.kamailio.org/docs/modules/stable/modules/permissions.html"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from kamc.declare import ANY, Module, Routes, function, rpc
 from kamc.declare.argtypes import Lit, PvArg
 from kamc.errors import ConfigError
 from kamc.runtime.context import Ctx
+from kamc.runtime.db import DbError
 from kamc.runtime.pv.bind import BoundPv
 from kamc.runtime.rpc.commands import RpcFault
 from kamc.runtime.sip.addr import parse_addr
 from kamc.runtime.sip.uri import parse_uri, split_quoted
-from stdlib_modules.permissions.addresses import AddressTable, Entry, dump, read_file
+from stdlib_modules.permissions.addresses import AddressTable, Entry, dump, read_file, read_rows
 from stdlib_modules.permissions.rules import Rule, found, read_rules
+from stdlib_modules.permissions.trusted import PROTOCOLS, TrustedTable, open_trusted
 
 _RF = Routes.REQUEST | Routes.FAILURE
 #: the group of allow_source_address() without an argument
 _DEFAULT_GROUP = 1
+_ADDRESS_VERSION: Final = 6
+#: bits of load_backends
+_ADDRESSES, _TRUSTED = 1, 2
 
 
 def plain(uri: str) -> str | None:
@@ -35,7 +38,7 @@ def plain(uri: str) -> str | None:
 
 class Permissions(Module):
     name = "permissions"
-    tuning_params = ("max_subnets", "reload_delta", "trusted_cleanup_interval")
+    tuning_params = ("max_subnets", "trusted_cleanup_interval")
 
     class Params:
         default_allow_file: str = "permissions.allow"
@@ -44,14 +47,53 @@ class Permissions(Module):
         allow_suffix: str = ".allow"
         deny_suffix: str = ".deny"
         address_file: str = ""
+        address_table: str = "address"
+        grp_col: str = "grp"
+        ip_addr_col: str = "ip_addr"
+        mask_col: str = "mask"
+        port_col: str = "port"
+        trusted_table: str = "trusted"
+        source_col: str = "src_ip"
+        proto_col: str = "proto"
+        from_col: str = "from_pattern"
+        ruri_col: str = "ruri_pattern"
+        tag_col: str = "tag"
+        priority_col: str = "priority"
+        db_url: str = ""
+        db_mode: int = 0
+        load_backends: int = 65535
         peer_tag_avp: str = ""
+        peer_tag_mode: int = 0
+        subnet_match_mode: int = 0
+        reload_delta: int = 5
 
     def mod_init(self) -> None:
         self.files: dict[str, list[Rule] | None] = {}
         self.addresses = AddressTable()
         self.tag: BoundPv | None = self.rt.pv_arg(self.p.peer_tag_avp) if self.p.peer_tag_avp else None
-        if self.p.address_file:
-            self.addresses = read_file(self._path(self.p.address_file))
+        p = self.p
+        if p.db_mode not in (0, 1):
+            raise ConfigError("permissions: db_mode is 0 (ask the database each time) or 1 (in memory)")
+        self.changed = float("-inf")
+        self.db = self.rt.database(p.db_url) if p.db_url else None
+        if self.db is not None and p.load_backends & _ADDRESSES and not p.address_file:
+            self.db.check_version(p.address_table, _ADDRESS_VERSION)
+        self._load_addresses()
+        self.trusted: TrustedTable | None = open_trusted(self.db, p) if self.db is not None and p.load_backends & _TRUSTED else None
+
+    def _load_addresses(self) -> None:
+        """From the file, else from the table. Raises ConfigError."""
+        p = self.p
+        if p.address_file:
+            self.addresses = read_file(self._path(p.address_file))
+        elif self.db is not None and p.load_backends & _ADDRESSES:
+            try:
+                rows = self.db.select(p.address_table, (p.grp_col, p.ip_addr_col, p.mask_col, p.port_col, p.tag_col)).rows
+            except DbError as err:
+                raise ConfigError(f"permissions: table {p.address_table}: {err}") from None
+            self.addresses = read_rows(rows, lambda why: self.rt.log.error("permissions: table %s: %s; left out", p.address_table, why))
+        if p.subnet_match_mode:
+            self.addresses.narrowest_first()
 
     def _path(self, name: str) -> Path:
         """Relative names are meant from the folder of the configuration."""
@@ -174,19 +216,75 @@ class Permissions(Module):
     def allow_source_address_group(self, ctx: Ctx) -> int:
         return self._group_of(ctx, ctx.flow.remote_ip, ctx.flow.remote_port)
 
+    # -- trusted peers ---------------------------------------------------------------------------------------------------
+
+    def _trusted(self, ctx: Ctx, source: str, proto: str, sender: str) -> int:
+        """How many peers trust the request; with ``peer_tag_mode`` 0 it ends at the first one."""
+        if self.trusted is None:
+            return -1
+        try:
+            matching = [peer for peer in self.trusted.candidates(source) if peer.matches(proto, sender, ctx.ruri)]
+        except (DbError, ValueError) as err:
+            self.rt.log.error("permissions: table %s: %s", self.p.trusted_table, err)
+            return -1
+        for peer in matching if self.p.peer_tag_mode else matching[:1]:
+            if peer.tag is not None and self.tag is not None and self.tag.set is not None:
+                self.tag.set(ctx, peer.tag)
+        return (len(matching) if self.p.peer_tag_mode else 1) if matching else -1
+
+    @function(ANY, waits=True)
+    def allow_trusted(self, ctx: Ctx, src_ip_pvar: str | None = None, proto_pvar: str = "", furi_pvar: str | None = None) -> int:
+        """Whether the source, or the given address, protocol and From URI, are those of a trusted peer."""
+        proto = ctx.flow.proto if src_ip_pvar is None else proto_pvar.lower()
+        if proto not in PROTOCOLS:
+            self.rt.log.error("allow_trusted: unknown protocol %s", proto)
+            return -1
+        sender = furi_pvar if furi_pvar is not None else ctx.msg.from_.uri if ctx.msg.from_ is not None else None
+        if sender is None:
+            return -1
+        return self._trusted(ctx, ctx.flow.remote_ip if src_ip_pvar is None else src_ip_pvar, proto, sender)
+
     # -- RPC -------------------------------------------------------------------------------------------------------------
+
+    def _not_too_soon(self) -> None:
+        """Raises RpcFault within reload_delta seconds of the last reload."""
+        now = self.rt.now()
+        if now - self.changed < self.p.reload_delta:
+            raise RpcFault(500, "ongoing reload")
+        self.changed = now
 
     @rpc("permissions.addressReload")
     def rpc_reload(self) -> str:
         """Read the addresses again."""
-        if not self.p.address_file:
+        self._not_too_soon()
+        if not self.p.address_file and self.db is None:
             raise RpcFault(500, "Reload failed")
         try:
-            self.addresses = read_file(self._path(self.p.address_file))
+            self._load_addresses()
         except ConfigError as err:
             self.rt.log.error("%s", err)
             raise RpcFault(500, "Reload failed") from None
         return "Reload OK"
+
+    @rpc("permissions.trustedReload")
+    def rpc_reload_trusted(self) -> str:
+        """Read the trusted peers again (db_mode 1)."""
+        self._not_too_soon()
+        if self.trusted is None or self.trusted.peers is None:
+            raise RpcFault(500, "Reload failed.")
+        try:
+            self.trusted.load()
+        except (DbError, ValueError) as err:
+            self.rt.log.error("permissions: table %s: %s", self.p.trusted_table, err)
+            raise RpcFault(500, "Reload failed.") from None
+        return "Reload OK"
+
+    @rpc("permissions.trustedDump")
+    def rpc_trusted(self) -> list[dict[str, Any]]:
+        """Trusted peers, where they are held in memory."""
+        if self.trusted is None or self.trusted.peers is None:
+            raise RpcFault(500, "No trusted table")
+        return self.trusted.dump()
 
     @rpc("permissions.addressDump")
     def rpc_addresses(self) -> list[dict[str, Any]]:

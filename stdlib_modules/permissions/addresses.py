@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kamc.errors import ConfigError
+from kamc.runtime.db import Cell
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -33,6 +34,10 @@ class AddressTable:
     hosts: dict[Address, list[Entry]] = field(default_factory=dict)
     networks: list[tuple[Network, Entry]] = field(default_factory=list)
     names: dict[str, list[Entry]] = field(default_factory=dict)
+
+    def narrowest_first(self) -> None:
+        """Try the networks with the longest prefix first (``subnet_match_mode`` 1), not as they stand."""
+        self.networks.sort(key=lambda item: -item[0].prefixlen)
 
     def add(self, group: int, address: str, mask: int, port: int, tag: str | None) -> None:
         """Raises ValueError."""
@@ -83,6 +88,17 @@ def read_file(path: Path) -> AddressTable:
             table.add(numbers[0], words[1], numbers[1], numbers[2], words[4] if len(words) > 4 else None)
         except ValueError as err:
             raise ConfigError(f"permissions: {path}:{number}: {err}") from None
+    return table
+
+
+def read_rows(rows: Iterable[tuple[Cell, ...]], report: Callable[[str], None]) -> AddressTable:
+    """Rows of group, address, mask, port and tag. What cannot be used is reported and left out."""
+    table = AddressTable()
+    for group, address, mask, port, tag in rows:
+        try:
+            table.add(int(str(group)), str(address).strip(), int(str(mask or 0)), int(str(port or 0)), str(tag) if tag is not None else None)
+        except ValueError as err:
+            report(f"{address}: {err}")
     return table
 
 

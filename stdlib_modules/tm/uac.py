@@ -24,9 +24,10 @@ class UacFunctions:
     p: Any
 
     def send_request(self, method: str, ruri: str, *, nexthop: str = "", socket: str = "", headers: str = "", body: str = "",
-                     callback: Callback | None = None, listener: Listener | None = None, ack: bool = True) -> Transaction | None:  # fmt: skip
+                     callback: Callback | None = None, listener: Listener | None = None, ack: bool = True, fr: float = 0) -> Transaction | None:  # fmt: skip
         """Send a request in a transaction of its own. ``headers`` may bring From, To, Call-ID and CSeq; missing ones are made up. A 2xx to an
-        INVITE is acknowledged, unless ``ack`` says otherwise. Raises SipError for headers that make no message."""
+        INVITE is acknowledged, unless ``ack`` says otherwise. ``fr`` is how many seconds the answer may take, 0 for what
+        tm says. Raises SipError for headers that make no message."""
         lines = [h for h in headers.replace("\r\n", "\n").split("\n") if h.strip()]
         names = {h.partition(":")[0].strip().lower() for h in lines}
         listener = listener or self._socket(socket)
@@ -52,6 +53,8 @@ class UacFunctions:
         if not self.rt.run_event("tm:local-request", ctx):
             return None
         t: Transaction = engine.new_local(ctx)
+        if fr:
+            t.fr = fr
         t.extra["callback"] = self._acknowledging(callback) if ack and method == "INVITE" else callback
         branch = ClientBranch(t, 0, ctx.ruri, Branch(ctx.ruri), dests)
         branch.hooks = ctx.hooks or {}

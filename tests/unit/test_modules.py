@@ -50,7 +50,6 @@ def test_whole_modules(name: str) -> None:
         "avpops": {"avp_db_load", "avp_db_store", "avp_db_delete", "avp_db_query"},  # databases
         "dispatcher": {"ds_oc_set_attrs", "ds_dsg_fetch", "ds_dsg_fetch_uri"},  # overload control
         "ipops": {"ptr_query", "srv_query", "naptr_query", "dns_set_local_ttl"},  # DNS
-        "permissions": {"allow_trusted"},  # databases
         # databases, DMQ, and one that the documentation does not name
         "dialog": {"dlg_db_load_callid", "dlg_db_load_extra", "dlg_remove_dialogs_from_node", "dlg_update_state"},
         "msrp": msrp,  # MSRP on TCP connections

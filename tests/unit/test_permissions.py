@@ -114,6 +114,9 @@ def test_a_reload_takes_the_file_as_it_is_or_keeps_what_was(addresses, tmp_path:
     assert addresses.rpc("permissions.addressReload") == "Reload OK"
     assert answer(addresses, "OPTIONS", "sip:srcg@x", "sip:a@b") == "9 <null>"
     (tmp_path / "address.list").write_text("x\n")
+    with pytest.raises(RpcFault, match="ongoing reload"):
+        addresses.rpc("permissions.addressReload")
+    addresses.advance(5)
     with pytest.raises(RpcFault, match="Reload failed"):
         addresses.rpc("permissions.addressReload")
     assert answer(addresses, "OPTIONS", "sip:srcg@x", "sip:a@b") == "9 <null>"

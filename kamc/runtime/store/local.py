@@ -106,6 +106,10 @@ class LocalStore:
         self._clock = clock
         self._tables: dict[str, LocalTable] = {}
 
+    def has(self, name: str) -> bool:
+        """Whether a table has been used."""
+        return name in self._tables
+
     def table(self, name: str, *, collected: bool = False) -> LocalTable:
         """``collected`` counts for the first use of a name: see :class:`LocalTable`."""
         found = self._tables.get(name)
