@@ -7,7 +7,7 @@ from typing import Any
 
 from kamc.declare import Module, modparam
 from kamc.errors import ConfigError
-from kamc.runtime.db import Connection, DbError
+from kamc.runtime.db import Connection, DbError, julian_day
 
 _JOURNALS = ("WAL", "DELETE", "TRUNCATE", "PERSIST", "MEMORY", "OFF")
 
@@ -58,7 +58,8 @@ class DbSqlite(Module):
             return known
         whole = path if path.startswith("/") else str(Path(self.rt.base or ".") / path)
         name = f"file:{whole}" + ("?mode=ro" if path in self.readonly else "")
-        connection = SqlConnection(sa.URL.create("sqlite", database=name, query={"uri": "true"}), connect_args={"timeout": self.timeouts.get(path, 500) / 1000})
+        place = sa.URL.create("sqlite", database=name, query={"uri": "true"})
+        connection = SqlConnection(place, times=julian_day, connect_args={"timeout": self.timeouts.get(path, 500) / 1000})
         if path in self.journals:
             connection.raw(f"PRAGMA journal_mode={self.journals[path]}")
         else:

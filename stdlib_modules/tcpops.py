@@ -26,7 +26,7 @@ class Tcpops(Module):
 
     def mod_init(self) -> None:
         self.watched: set[int] = set()
-        self.rt.worker.streams.on_closed = self.closed
+        self.rt.worker.streams.on_closed["tcpops"] = self.closed
 
     def closed(self, conn: Connection, how: Closing) -> None:
         """``tcp:closed``, ``tcp:timeout`` and ``tcp:reset``: of every connection with closed_event 1, of chosen ones with 2."""

@@ -115,6 +115,29 @@ class Database:
             raise ConfigError(f"table {table} of {shown(self.url)} has version {found[0][0]}, not {wanted}: create it with this version's schema")
 
 
+#: the Julian day on which the seconds of Unix begin, and the days that a number has to be between to be one
+_JULIAN_EPOCH, _JULIAN_DAYS = 2440587.5, (1721425.5, 5373484.5)
+
+
+def julian_day(value: datetime) -> float:
+    """A time as Kamailio's db_sqlite stores it."""
+    return value.timestamp() / 86400 + _JULIAN_EPOCH
+
+
+def epoch_seconds(cell: Cell) -> float:
+    """The time that a database holds, as seconds of Unix: a time, a text of one, a number of seconds, a Julian day; nothing is 0. Raises
+    ValueError."""
+    if cell is None or cell == "":
+        return 0.0
+    if isinstance(cell, datetime):
+        return cell.timestamp()
+    if isinstance(cell, str):
+        return datetime.fromisoformat(cell).timestamp()
+    if isinstance(cell, float) and _JULIAN_DAYS[0] <= cell <= _JULIAN_DAYS[1]:
+        return round((cell - _JULIAN_EPOCH) * 86400)
+    return float(cell)
+
+
 def shown(url: str) -> str:
     """A URL for messages: without the password."""
     scheme, sep, rest = url.partition("://")

@@ -18,10 +18,12 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
 }  # fmt: skip
 
 
-def _out(value: Cell) -> Cell:
+def text_of_time(value: datetime) -> Cell:
+    return value.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _characters(value: Cell) -> Cell:
     """Our texts are bytes; a database wants characters."""
-    if isinstance(value, datetime):
-        return value.strftime("%Y-%m-%d %H:%M:%S")
     if not isinstance(value, str):
         return value
     try:
@@ -45,7 +47,9 @@ class SqlConnection:
 
     blocking = True
 
-    def __init__(self, url: sa.URL, **options: Any) -> None:
+    def __init__(self, url: sa.URL, *, times: Callable[[datetime], Cell] = text_of_time, **options: Any) -> None:
+        """``times`` makes what the database keeps of a time."""
+        self._times = times
         try:
             self.engine = sa.create_engine(url, **options)
         except (SQLAlchemyError, ImportError) as err:
@@ -58,13 +62,15 @@ class SqlConnection:
         except SQLAlchemyError as err:
             raise DbError(str(getattr(err, "orig", None) or err)) from None
 
-    @staticmethod
-    def _conditions(where: Where) -> list[Any]:
+    def _out(self, value: Cell) -> Cell:
+        return self._times(value) if isinstance(value, datetime) else _characters(value)
+
+    def _conditions(self, where: Where) -> list[Any]:
         out = []
         for column, operator, value in where:
             if operator not in _OPERATORS:
                 raise DbError(f"unknown operator {operator!r}")
-            out.append(_OPERATORS[operator](sa.column(column), _out(value)))
+            out.append(_OPERATORS[operator](sa.column(column), self._out(value)))
         return out
 
     @staticmethod
@@ -82,11 +88,11 @@ class SqlConnection:
 
     def insert(self, table: str, row: Mapping[str, Cell]) -> None:
         target = sa.table(table, *(sa.column(name) for name in row))
-        self._do(lambda c: c.execute(sa.insert(target).values({k: _out(v) for k, v in row.items()})))
+        self._do(lambda c: c.execute(sa.insert(target).values({k: self._out(v) for k, v in row.items()})))
 
     def update(self, table: str, values: Mapping[str, Cell], where: Where) -> int:
         target = sa.table(table, *(sa.column(name) for name in values))
-        statement = sa.update(target).where(*self._conditions(where)).values({k: _out(v) for k, v in values.items()})
+        statement = sa.update(target).where(*self._conditions(where)).values({k: self._out(v) for k, v in values.items()})
         return self._do(lambda c: c.execute(statement).rowcount)
 
     def delete(self, table: str, where: Where) -> int:
@@ -98,7 +104,7 @@ class SqlConnection:
             result = connection.exec_driver_sql(text)
             return self._rows(result) if result.returns_rows else None
 
-        characters = _out(text)
+        characters = _characters(text)
         assert isinstance(characters, str)
         text = characters
         return self._do(work)

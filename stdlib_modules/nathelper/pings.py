@@ -8,7 +8,7 @@ from typing import Any
 
 from kamc.declare import rpc
 from kamc.errors import ConfigError
-from kamc.runtime.net.endpoint import Dest, Listener
+from kamc.runtime.net.endpoint import Dest, Flow, Listener
 from kamc.runtime.rpc.commands import RpcFault
 from kamc.runtime.sip.addr import parse_addr, parse_addr_list
 from kamc.runtime.sip.message import SipMessage
@@ -49,7 +49,7 @@ class Pings:
         #: ruid → when it was first asked, or answered last
         self.heard: dict[str, float] = {}
         self.mark = f"kping-{secrets.token_hex(6)}-"
-        self.rt.datapath.pre_reply.append(self._is_for_others)
+        self.rt.datapath.pre_reply["nathelper"] = self._is_for_others
 
     def _forced_socket(self, text: str) -> Listener | None:
         if not text:
@@ -130,7 +130,7 @@ class Pings:
         return (f"{method} {b.contact} SIP/2.0\r\n{via}Max-Forwards: 70\r\n{route}From: {sender};tag={b.ruid}\r\nTo: <{b.contact}>\r\n"
                 f"Call-ID: {self.mark}{serial}@{dest.listener.via_host}\r\nCSeq: 1 {method}\r\nContent-Length: 0\r\n\r\n")  # fmt: skip
 
-    def _is_for_others(self, msg: SipMessage) -> bool:
+    def _is_for_others(self, msg: SipMessage, flow: Flow) -> bool:
         """Take the answers to our own requests out of the way of the script."""
         if not msg.call_id.startswith(self.mark):
             return True

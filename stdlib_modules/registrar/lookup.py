@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 from kamc.declare import ANY, Routes, function, pv_class
@@ -23,7 +24,7 @@ _FIELDS: dict[str, Callable[[Binding], Value]] = {
     "cseq": lambda b: b.cseq, "flags": lambda b: b.flags, "cflags": lambda b: b.cflags, "user_agent": lambda b: b.user_agent,
     "received": lambda b: b.received or None, "socket": lambda b: b.socket or None, "modified": lambda b: int(b.modified),
     "methods": lambda b: b.methods, "ruid": lambda b: b.ruid, "instance": lambda b: b.instance or None, "regid": lambda b: b.reg_id, "reg_id": lambda b: b.reg_id,
-    "conid": lambda b: -1, "server_id": lambda b: b.server_id,
+    "conid": lambda b: b.conn or -1, "server_id": lambda b: b.server_id,
 }  # fmt: skip
 
 
@@ -58,11 +59,10 @@ class LookupFunctions:
             if not usable:
                 return -2, []
             found = usable
-        found.sort(key=lambda b: -b.q)
         return 1, found
 
     def _socket(self, text: str) -> Listener | None:
-        if len(self.rt.listeners) < 2 or not text:
+        if not text:
             return None
         found: Listener | None = self.rt.worker.find_socket(text, whole=True)
         return found
@@ -82,6 +82,8 @@ class LookupFunctions:
         code, found = self._find(ctx, domain, uri or ctx.ruri)
         if code < 0:
             return code
+        if found[0].xavp and not to_set:
+            ctx.xavps.setdefault("xavp", {}).setdefault(self.usrloc.p.xavp_contact, []).insert(0, deepcopy(found[0].xavp))
         branches = [self._branch(b) for b in found]
         if not to_set:
             first, *rest = branches

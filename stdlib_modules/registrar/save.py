@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any, Final
 
 from kamc.declare import ANY, Routes, function
@@ -11,7 +12,7 @@ from kamc.runtime.context import Ctx
 from kamc.runtime.sip.addr import NameAddr, parse_addr_list
 from kamc.runtime.sip.uri import parse_uri
 from stdlib_modules.pv.base import METHOD_IDS, OTHER_METHOD
-from stdlib_modules.usrloc import Binding
+from stdlib_modules.usrloc import Binding, placed
 
 NO_REPLY, REPLACE = 0x02, 0x04
 
@@ -25,6 +26,7 @@ ERRORS: Final = {
     "cseq": (400, "Bad Request", "Invalid CSeq number"),
     "too_many": (503, "Service Unavailable", "Too many registered contacts"),
     "brief": (423, "Interval Too Brief", ""),
+    "store": (500, "Server Internal Error", "usrloc_record failure"),
     "path": (420, "Bad Extension", "No support for found Path indicated"),
 }  # fmt: skip
 
@@ -130,8 +132,15 @@ class SaveFunctions:
             address.uri, now + seconds, q if q is not None else default_q, msg.call_id, msg.cseq[0], ctx.flags, ctx.bflags,
             (msg.value("user-agent") or "").strip(), received, path, str(ctx.flow.listener), methods_mask(address.param("methods") or msg.value("allow")),
             self.usrloc.new_ruid(), (address.param("+sip.instance") or "").strip('"'), int(address.param("reg-id") or 0)
-            if (address.param("reg-id") or "0").isdecimal() else 0, now,
+            if (address.param("reg-id") or "0").isdecimal() else 0, now, int(self.rt.param("server_id") or 0), ctx.flow.conn,
+            self._attributes(ctx),
         )  # fmt: skip
+
+    def _attributes(self, ctx: Ctx) -> dict[str, Any]:
+        """What the script has put into the xavp of usrloc's parameter xavp_contact."""
+        name = self.usrloc.p.xavp_contact
+        roots = ctx.xavps.get("xavp", {}).get(name) if name else None
+        return deepcopy(roots[0]) if roots and isinstance(roots[0], dict) else {}
 
     # -- updating --------------------------------------------------------------------------------------------------------
 
@@ -155,21 +164,21 @@ class SaveFunctions:
                 if old not in kept:
                     kept.append(old)
                 continue
-            if old is not None and old in kept:
-                kept.remove(old)
             if seconds == 0:
                 if old is not None:
                     events.append(("delete", old))
+                    kept = [b for b in kept if b is not old]
                 continue
             if old is not None:
                 new.ruid = old.ruid
             result = min(result, 2 if old is not None else 1)
             events.append(("update" if old is not None else "insert", new))
-            kept.insert(0, new)
+            kept = placed(kept, old, new, newest_first=bool(self.usrloc.p.desc_time_order))
         limit = int(self.cfg_value(ctx, "max_contacts", self.p.max_contacts))
         if limit and len(kept) > limit and len(kept) > len(held):
             raise SaveError("too_many")
-        self.usrloc.store(domain, aor, kept)
+        if not self.usrloc.store(domain, aor, kept):
+            raise SaveError("store")
         for event, binding in events:
             self.usrloc.notify(event, aor, binding)
         return result

@@ -107,8 +107,8 @@ def test_ten_mistakes_of_ten_kinds(compile_text: Any) -> None:
 
 def test_parameters_that_are_left_out_are_never_silent(compile_text: Any) -> None:
     """Refused when it would change what the server does, warned about when it means nothing here, accepted when it only tunes."""
-    head = '#!KAMAILIO\nloadmodule "usrloc"\nloadmodule "sl"\nloadmodule "rr"\n'
-    body = 'modparam("usrloc", "hash_size", 9)\nmodparam("usrloc", "user_column", "u")\nmodparam("rr", "ignore_sips", 1)\nrequest_route { exit; }\n'
+    head = '#!KAMAILIO\nloadmodule "usrloc"\nloadmodule "tcpops"\nloadmodule "htable"\n'
+    body = 'modparam("usrloc", "hash_size", 9)\nmodparam("tcpops", "event_callback", "u")\nmodparam("htable", "event_callback", "u")\nrequest_route { exit; }\n'
     found = [(d.code, d.severity.value, d.span.line) for d in compile_text(head + body).diagnostics if d.span]
     assert found == [("K0325", "warning", 6), ("K0323", "error", 7)]
 

@@ -54,7 +54,7 @@ class Datapath:
         #: functions of modules that see every request before and after the script
         self.pre_request: list[Callable[[Ctx], bool]] = []
         #: the same for replies, before anything is made of them; False drops them
-        self.pre_reply: list[Callable[[SipMessage], bool]] = []
+        self.pre_reply: dict[str, Callable[[SipMessage, Flow], bool]] = {}
         self.post_script: list[Callable[[Ctx], None]] = []
         #: asked about replies of no transaction; False drops them
         self.stray_reply: Callable[[Ctx], bool] | None = None
@@ -258,8 +258,8 @@ class Datapath:
         stats["core", "rcv_replies"] = stats.get(("core", "rcv_replies"), 0) + 1
         key = ("core", f"rcv_replies_{code // 100}xx")
         stats[key] = stats.get(key, 0) + 1
-        for hook in self.pre_reply:
-            if not hook(msg):
+        for hook in self.pre_reply.values():
+            if not hook(msg, flow):
                 return
         engine = self.worker.engine
         found = engine.match_reply(msg)

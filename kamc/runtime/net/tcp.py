@@ -84,8 +84,8 @@ class TcpHub:
         self.connections: dict[int, Connection] = {}
         self._by_remote: dict[Address, Connection] = {}
         self._next_id = 0
-        #: a module that wants to hear of the end of connections
-        self.on_closed: Callable[[Connection, Closing], None] | None = None
+        #: modules that want to hear of the end of connections, by their names
+        self.on_closed: dict[str, Callable[[Connection, Closing], None]] = {}
 
     # -- life ------------------------------------------------------------------------------------------------------------
 
@@ -140,8 +140,8 @@ class TcpHub:
             self.log.info("tcp connection %d with %s:%d closed: %s", conn.id, *conn.remote, why)
         if conn.opening or conn.out:
             self.lost(conn.remote)
-        if self.on_closed is not None:
-            self.on_closed(conn, how)
+        for told in self.on_closed.values():
+            told(conn, how)
 
     def close_idle(self) -> None:
         """Close what is over its lifetime or could not be opened in time. Called once a second."""

@@ -1,0 +1,59 @@
+"""One contact of an address of record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from kamc.runtime.sip.uri import parse_uri
+
+
+@dataclass(slots=True)
+class Binding:
+    """Times are wall-clock seconds, 0 for ever; ``q`` is 0 to 1000 or -1. One that changes is replaced, never written to, but for what
+    keepalives measure."""
+
+    contact: str
+    expires: float
+    q: int = -1
+    call_id: str = ""
+    cseq: int = 0
+    flags: int = 0
+    cflags: int = 0
+    user_agent: str = ""
+    received: str = ""
+    path: str = ""
+    socket: str = ""
+    methods: int | None = None
+    ruid: str = ""
+    instance: str = ""
+    reg_id: int = 0
+    modified: float = 0.0
+    server_id: int = 0
+    #: number of the connection that it registered over, 0 for none
+    conn: int = 0
+    #: attributes of parameter xavp_contact
+    xavp: dict[str, Any] = field(default_factory=dict)
+    #: when it last answered a keepalive, and how many microseconds that took
+    heard: float = 0.0
+    roundtrip: int = 0
+
+
+def same_contact(a: str, b: str) -> bool:
+    """Contact URIs compared as texts first, then by parts without regard to the host's case."""
+    if a == b:
+        return True
+    x, y = parse_uri(a), parse_uri(b)
+    if x is None or y is None:
+        return False
+    return (x.scheme, x.user, x.host.lower(), x.port, x.params.lower()) == (y.scheme, y.user, y.host.lower(), y.port, y.params.lower())
+
+
+def placed(held: list[Binding], old: Binding | None, new: Binding, *, newest_first: bool) -> list[Binding]:
+    """Contacts with ``new`` in the place of ``old``. They stand by q as it was when they came, or the latest first (``desc_time_order``)."""
+    if newest_first:
+        return [new, *(b for b in held if b is not old)]
+    if old is not None and old in held:
+        return [new if b is old else b for b in held]
+    at = next((i for i, b in enumerate(held) if b.q < new.q), len(held))
+    return [*held[:at], new, *held[at:]]

@@ -1,0 +1,132 @@
+"""RPC of the usrloc module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from kamc.declare import rpc
+from kamc.runtime.db import DbError
+from kamc.runtime.hashes import core_hash
+from kamc.runtime.rpc.commands import RpcFault
+from stdlib_modules.usrloc.binding import Binding, placed, same_contact
+from stdlib_modules.usrloc.database import LocationDatabase
+
+_SLOTS = 1024
+
+
+class Commands:
+    rt: Any
+    p: Any
+    database: LocationDatabase | None
+
+    def bindings(self, domain: str, aor: str) -> list[Binding]:
+        raise NotImplementedError
+
+    def store(self, domain: str, aor: str, bindings: list[Binding]) -> bool:
+        raise NotImplementedError
+
+    def each(self) -> Iterator[tuple[str, str, list[Binding]]]:
+        raise NotImplementedError
+
+    def new_ruid(self) -> str:
+        raise NotImplementedError
+
+    def domain_names(self) -> list[str]:
+        raise NotImplementedError
+
+    def _row(self, b: Binding) -> dict[str, Any]:
+        now = self.rt.wall_time()
+        return {"Contact": {
+            "Address": b.contact, "Expires": "permanent" if not b.expires else int(b.expires - now), "Q": b.q / 1000 if b.q >= 0 else -1.0,
+            "Call-ID": b.call_id, "CSeq": b.cseq, "User-Agent": b.user_agent or "[not set]", "Received": b.received or "[not set]",
+            "Path": b.path or "[not set]", "State": self.database.state(b.ruid) if self.database is not None else "CS_NEW", "Flags": b.flags,
+            "CFlags": b.cflags, "Socket": b.socket or "[not set]", "Methods": b.methods if b.methods is not None else 4294967295, "Ruid": b.ruid,
+            "Instance": b.instance or "[not set]", "Reg-Id": b.reg_id, "Server-Id": b.server_id, "Tcpconn-Id": b.conn or -1, "Keepalive": 0,
+            "Last-Keepalive": int(b.heard or b.modified), "KA-Roundtrip": b.roundtrip, "Last-Modified": int(b.modified),
+        }}  # fmt: skip
+
+    def _aor(self, aor: str) -> str:
+        return aor if self.p.use_domain else aor.partition("@")[0]
+
+    @rpc("ul.dump")
+    def rpc_dump(self, mode: str = "") -> dict[str, Any]:
+        """All contacts; ``brief`` leaves the details out."""
+        rows: dict[str, list[dict[str, Any]]] = {domain: [] for domain in self.domain_names()}
+        for domain, aor, held in self.each():
+            contacts = [self._row(b) if mode != "brief" else {"Contact": {"Address": b.contact}} for b in held]
+            rows[domain].append({"Info": {"AoR": aor, "HashID": core_hash(aor), "Contacts": contacts}})
+        return {"Domains": [{"Domain": {"Domain": domain, "Size": _SLOTS, "AoRs": aors, "Stats": {"Records": len(aors), "Max-Slots": self._fullest(aors)}}}
+                            for domain, aors in rows.items()]}  # fmt: skip
+
+    @staticmethod
+    def _fullest(aors: list[dict[str, Any]]) -> int:
+        slots: dict[int, int] = {}
+        for row in aors:
+            slot = row["Info"]["HashID"] % _SLOTS
+            slots[slot] = slots.get(slot, 0) + 1
+        return max(slots.values(), default=0)
+
+    @rpc("ul.lookup")
+    def rpc_lookup(self, domain: str, aor: str) -> dict[str, Any]:
+        """Contacts of one address of record."""
+        found = self.bindings(domain, self._aor(aor))
+        if not found:
+            raise RpcFault(500, "AOR not found in location table")
+        return {"AoR": self._aor(aor), "Contacts": [self._row(b) for b in found]}
+
+    @rpc("ul.rm")
+    def rpc_rm(self, domain: str, aor: str) -> None:
+        """Remove an address of record."""
+        if not self.bindings(domain, self._aor(aor)):
+            raise RpcFault(404, "AOR not found")
+        self.store(domain, self._aor(aor), [])
+
+    @rpc("ul.rm_contact")
+    def rpc_rm_contact(self, domain: str, aor: str, contact: str) -> None:
+        """Remove one contact."""
+        held = self.bindings(domain, self._aor(aor))
+        kept = [b for b in held if not same_contact(b.contact, contact)]
+        if len(kept) == len(held):
+            raise RpcFault(404, "Contact not found")
+        self.store(domain, self._aor(aor), kept)
+
+    @rpc("ul.add")
+    def rpc_add(self, domain: str, aor: str, contact: str, expires: int, q: float, path: str, flags: int, cflags: int, methods: int) -> None:
+        """Add a contact; expires 0 is for ever."""
+        now = self.rt.wall_time()
+        fresh = Binding(contact, now + int(expires) if int(expires) else 0, int(float(q) * 1000), "dfjrewr12386fd6-343@Kamailio.rpc", 1, int(flags), int(cflags),
+                        "SIP Router MI Server", "", "" if path in ("", "0") else path, "", int(methods) & 0xFFFFFFFF, self.new_ruid(), modified=now)  # fmt: skip
+        key = self._aor(aor)
+        kept = [b for b in self.bindings(domain, key) if not same_contact(b.contact, contact)]
+        self.store(domain, key, placed(kept, None, fresh, newest_first=bool(self.p.desc_time_order)))
+
+    @rpc("ul.flush")
+    def rpc_flush(self) -> None:
+        """Write to the database what waits for it."""
+        if self.database is not None:
+            self.database.flush()
+
+    def _numbers(self, domain: str) -> tuple[int, int, int]:
+        if self.database is None:
+            raise RpcFault(500, "Command is not supported in db_mode=0")
+        try:
+            return self.database.numbers(domain)
+        except DbError as err:
+            self.rt.log.error("usrloc: table %s: %s", domain, err)
+            raise RpcFault(500, "Failed to query contact count") from None
+
+    @rpc("ul.db_users")
+    def rpc_db_users(self, domain: str) -> int:
+        """How many addresses of record the database has."""
+        return self._numbers(domain)[0]
+
+    @rpc("ul.db_contacts")
+    def rpc_db_contacts(self, domain: str) -> int:
+        """How many contacts the database has that are not over."""
+        return self._numbers(domain)[1]
+
+    @rpc("ul.db_expired_contacts")
+    def rpc_db_expired(self, domain: str) -> int:
+        """How many contacts the database has that are over."""
+        return self._numbers(domain)[2]
