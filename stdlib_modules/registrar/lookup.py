@@ -36,6 +36,9 @@ class LookupFunctions:
     def cfg_value(self, ctx: Ctx, field: str, default: Any) -> Any:
         raise NotImplementedError
 
+    def keep_record(self, ctx: Ctx, binding: Binding) -> None:
+        raise NotImplementedError
+
     # -- finding ---------------------------------------------------------------------------------------------------------
 
     def _find(self, ctx: Ctx, domain: str, uri: str) -> tuple[int, list[Binding]]:
@@ -45,12 +48,13 @@ class LookupFunctions:
             return -3, []
         parsed = parse_uri(uri)
         gruu = parsed.param_map.get("gr") if parsed is not None and "gr" in parsed.param_map else None
-        found: list[Binding] = self.usrloc.bindings(domain, aor)
+        found: list[Binding] = self.usrloc.bindings(domain, aor, expired=bool(self.p.use_expired_contacts))
         if parsed is not None and "gr" in parsed.param_map and self.p.gruu_enabled:
             if gruu:
                 found = [b for b in found if b.instance.strip("<>") == gruu]
             else:
                 found = [b for _, held in self.usrloc.table(domain).scan() for b in held if b.ruid == (parsed.user or "")]
+        found = self._filtered(ctx, found)
         if not found:
             return -1, []
         if self.p.method_filtering and ctx.msg.is_request:
@@ -61,22 +65,39 @@ class LookupFunctions:
             found = usable
         return 1, found
 
+    def _filtered(self, ctx: Ctx, found: list[Binding]) -> list[Binding]:
+        """By lookup_filter_mode: 1 those with a flag of ``rlf_bflags`` (xavp_cfg), 2 those whose connection is there."""
+        mode = self.p.lookup_filter_mode
+        flags = int(self.cfg_value(ctx, "rlf_bflags", 0)) if mode & 1 else 0
+        if flags:
+            found = [b for b in found if b.cflags & flags]
+        if mode & 2:
+            open_ones = self.rt.worker.streams.connections
+            found = [b for b in found if b.socket.split(":")[0] in ("udp", "sctp") or b.conn in open_ones]
+        return found
+
     def _socket(self, text: str) -> Listener | None:
         if not text:
             return None
         found: Listener | None = self.rt.worker.find_socket(text, whole=True)
         return found
 
-    def _destination(self, b: Binding) -> str | None:
-        """Next hop of a contact: its first Path, else the address it registered from."""
-        if b.path and self.p.use_path:
-            hops = parse_addr_list(b.path)
-            return hops[0].uri if hops else None
-        return b.received or None
+    def _way(self, b: Binding) -> tuple[str | None, str | None]:
+        """(next hop, Path) of a contact: its first Path, else the address it registered from. With path_check_local a first hop that is this
+        server itself is left out."""
+        if not b.path or not self.p.use_path:
+            return b.received or None, None
+        hops = parse_addr_list(b.path) or []
+        own = hops[0].parsed if hops and self.p.path_check_local else None
+        if own is None or not self.rt.is_myself(own.host, own.port_number, own.transport):
+            return hops[0].uri if hops else None, b.path
+        if len(hops) == 1:
+            return b.received or None, None
+        return hops[1].uri, ", ".join(f"<{hop.uri}>" for hop in hops[1:])
 
     def _branch(self, b: Binding) -> Branch:
-        path = b.path if self.p.use_path and b.path else None
-        return Branch(b.contact, self._destination(b), path, b.q, self._socket(b.socket), b.cflags, b.instance or None, b.ruid, b.user_agent or None)
+        target, path = self._way(b)
+        return Branch(b.contact, target, path, b.q, self._socket(b.socket), b.cflags, b.instance or None, b.ruid, b.user_agent or None)
 
     def _lookup(self, ctx: Ctx, domain: str, uri: str, *, to_set: bool) -> int:
         code, found = self._find(ctx, domain, uri or ctx.ruri)
@@ -84,6 +105,7 @@ class LookupFunctions:
             return code
         if found[0].xavp and not to_set:
             ctx.xavps.setdefault("xavp", {}).setdefault(self.usrloc.p.xavp_contact, []).insert(0, deepcopy(found[0].xavp))
+        self.keep_record(ctx, found[0])
         branches = [self._branch(b) for b in found]
         if not to_set:
             first, *rest = branches
@@ -141,6 +163,7 @@ class LookupFunctions:
                 found = [b for b in found if test(b)]
         if not found:
             return -1
+        self.keep_record(ctx, found[0])
         if match_action & 1:
             ctx.bflags |= found[0].cflags
         return 1

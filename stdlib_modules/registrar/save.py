@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from copy import deepcopy
 from typing import Any, Final
 
@@ -10,9 +11,10 @@ from kamc.declare.argtypes import Lit
 from kamc.declare.values import to_str
 from kamc.runtime.context import Ctx
 from kamc.runtime.sip.addr import NameAddr, parse_addr_list
+from kamc.runtime.sip.headers import header_key
 from kamc.runtime.sip.uri import parse_uri
 from stdlib_modules.pv.base import METHOD_IDS, OTHER_METHOD
-from stdlib_modules.usrloc import Binding, placed
+from stdlib_modules.usrloc import NO_AGENT, Binding, placed
 
 NO_REPLY, REPLACE = 0x02, 0x04
 
@@ -27,6 +29,9 @@ ERRORS: Final = {
     "too_many": (503, "Service Unavailable", "Too many registered contacts"),
     "brief": (423, "Interval Too Brief", ""),
     "store": (500, "Server Internal Error", "usrloc_record failure"),
+    "no_outbound": (420, "Bad Extension", "No support for Outbound on server"),
+    "outbound_required": (421, "Extension Required", "No support for Outbound indicated"),
+    "edge_outbound": (439, "First Hop Lacks Outbound Support", "No support for Outbound on edge proxy"),
     "path": (420, "Bad Extension", "No support for found Path indicated"),
 }  # fmt: skip
 
@@ -57,6 +62,11 @@ def q_value(text: str | None) -> int | None:
     return round(number * 1000) if number is not None and 0 <= number <= 1 else None
 
 
+def _shortened(seconds: int, percent: int) -> int:
+    """A time, less a random part of up to so many percent of it."""
+    return seconds - random.randint(0, seconds * percent // 100) if percent > 0 and seconds > 0 else seconds
+
+
 class SaveFunctions:
     rt: Any
     p: Any
@@ -65,6 +75,9 @@ class SaveFunctions:
     received: Any
 
     def cfg_value(self, ctx: Ctx, field: str, default: Any) -> Any:
+        raise NotImplementedError
+
+    def keep_record(self, ctx: Ctx, binding: Binding) -> None:
         raise NotImplementedError
 
     # -- parsing ---------------------------------------------------------------------------------------------------------
@@ -97,7 +110,10 @@ class SaveFunctions:
         text = address.param("expires")
         if text is None or not text.isdecimal():
             text = (ctx.msg.value("expires") or "").strip()
-        seconds = int(text) if text.isdecimal() else int(self.cfg_value(ctx, "default_expires", self.p.default_expires))
+        if text.isdecimal():
+            seconds = _shortened(int(text), self.p.expires_range)
+        else:
+            seconds = _shortened(int(self.cfg_value(ctx, "default_expires", self.p.default_expires)), self.p.default_expires_range)
         if seconds == 0:
             return 0
         low, high = int(self.cfg_value(ctx, "min_expires", self.p.min_expires)), int(self.cfg_value(ctx, "max_expires", self.p.max_expires))
@@ -128,13 +144,72 @@ class SaveFunctions:
             first = parse_addr_list(path)
             uri = first[0].parsed if first else None
             received = (uri.param_map.get("received") or "").replace("%3B", ";").replace("%3b", ";") if uri is not None else ""
+        instance = (address.param("+sip.instance") or "").strip('"')
+        reg_id = address.param("reg-id") or ""
         return Binding(
-            address.uri, now + seconds, q if q is not None else default_q, msg.call_id, msg.cseq[0], ctx.flags, ctx.bflags,
-            (msg.value("user-agent") or "").strip(), received, path, str(ctx.flow.listener), methods_mask(address.param("methods") or msg.value("allow")),
-            self.usrloc.new_ruid(), (address.param("+sip.instance") or "").strip('"'), int(address.param("reg-id") or 0)
-            if (address.param("reg-id") or "0").isdecimal() else 0, now, int(self.rt.param("server_id") or 0), ctx.flow.conn,
+            address.uri, now + seconds, q if q is not None else default_q, msg.call_id, msg.cseq[0], 0, ctx.bflags,
+            (msg.value("user-agent") or "").strip() or NO_AGENT, received, path, self._socket_text(ctx), methods_mask(address.param("methods") or msg.value("allow")),
+            self.usrloc.new_ruid(), instance, int(reg_id) if instance and reg_id.isdecimal() else 0, now, int(self.rt.param("server_id") or 0), ctx.flow.conn,
             self._attributes(ctx),
         )  # fmt: skip
+
+    def _socket_text(self, ctx: Ctx) -> str:
+        """The socket that a contact is reached by: the receiving one, or the one that header ``sock_hdr_name`` names when ``sock_flag`` is set."""
+        p, listener = self.p, ctx.flow.listener
+        if p.sock_flag >= 0 and p.sock_hdr_name and ctx.flags >> p.sock_flag & 1:
+            text = (ctx.msg.value(header_key(p.sock_hdr_name)) or "").strip()
+            named = self.rt.worker.find_socket(text) if text else None
+            if text and named is None:
+                self.rt.log.error("save: %s is no socket of this server", text)
+            listener = named or listener
+        return f"{listener.proto}:{listener.via_host}:{listener.via_port}" if p.sock_mode else str(listener)
+
+    # -- outbound (RFC 5626) ---------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _asks_for_outbound(ctx: Ctx) -> tuple[bool, bool]:
+        """Whether the client names ``outbound`` in Supported, in Require."""
+
+        def names(key: str) -> bool:
+            return any("outbound" in [t.strip().lower() for t in h[2].split(",")] for h in ctx.msg.all(key))
+
+        return names("supported"), names("require")
+
+    def _check_outbound(self, ctx: Ctx) -> bool:
+        """Whether this registration is one of RFC 5626. Raises SaveError."""
+        mode = self.p.outbound_mode
+        supported, required = self._asks_for_outbound(ctx)
+        if mode == 0:
+            if required:
+                raise SaveError("no_outbound")
+            return False
+        if mode == 2:
+            # Kamailio lets pass who names no extension at all
+            if "supported" in ctx.msg.first and not supported and not required:
+                raise SaveError("outbound_required")
+            return True
+        wanted = supported or required
+        if wanted and len(ctx.msg.vias) > 1 and not self._edge_has_outbound(ctx):
+            raise SaveError("edge_outbound")
+        return wanted
+
+    @staticmethod
+    def _edge_has_outbound(ctx: Ctx) -> bool:
+        """Whether the last Path, which the first proxy has put in, has ``ob`` (RFC 5626 section 5.1)."""
+        values = [a for h in ctx.msg.all("path") for a in parse_addr_list(h[2]) or []]
+        last = values[-1].parsed if values else None
+        return last is not None and "ob" in last.param_map
+
+    def _outbound_headers(self, *, wanted: bool) -> list[str]:
+        if not self.p.outbound_mode:
+            return []
+        if self.p.outbound_mode == 2:
+            lines = ["Require: outbound\r\n", "Supported: outbound\r\n"]
+        else:
+            lines = ["Supported: outbound\r\n", *(["Require: outbound\r\n"] if wanted else [])]
+        if wanted and self.p.flow_timer:
+            lines.append(f"Flow-Timer: {self.p.flow_timer}\r\n")
+        return lines
 
     def _attributes(self, ctx: Ctx) -> dict[str, Any]:
         """What the script has put into the xavp of usrloc's parameter xavp_contact."""
@@ -212,13 +287,17 @@ class SaveFunctions:
         instance = b.instance.strip("<>")
         return f';pub-gruu="sip:{uri.user}@{uri.host};gr={instance}";temp-gruu="sip:{b.ruid}@{uri.host};gr"'
 
-    def _reply_headers(self, ctx: Ctx, domain: str, aor: str, uri: str) -> None:
+    def _reply_headers(self, ctx: Ctx, domain: str, aor: str, uri: str, outbound: bool) -> None:
         bindings = self.usrloc.bindings(domain, aor)
         if bindings:
+            self.keep_record(ctx, bindings[-1])
             text = ", ".join(self._contact_text(ctx, uri, b) for b in bindings)
             ctx.reply_headers = [*(ctx.reply_headers or []), f"Contact: {text}\r\n"]
         if self.p.use_path and self.p.path_mode and self._supports(ctx, "path") and "path" in ctx.msg.first:
             ctx.reply_headers = [*(ctx.reply_headers or []), *(f"Path: {h[2].strip()}\r\n" for h in ctx.msg.all("path"))]
+        lines = self._outbound_headers(wanted=outbound)
+        if lines:
+            ctx.reply_headers = [*(ctx.reply_headers or []), *lines]
 
     def _refuse(self, ctx: Ctx, key: str, flags: int) -> int:
         code, reason, text = ERRORS[key]
@@ -230,6 +309,10 @@ class SaveFunctions:
             lines.append(f"Min-Expires: {self.p.min_expires}\r\n")
         if key == "path":
             lines.append("Unsupported: path\r\n")
+        if key == "no_outbound":
+            lines.insert(0, "Unsupported: outbound\r\n")
+        if key == "outbound_required":
+            lines = ["Require: outbound\r\n", "Supported: outbound\r\n", *lines]
         if key == "too_many" and self.p.retry_after:
             lines.append(f"Retry-After: {self.p.retry_after}\r\n")
         ctx.reply_headers = [*(ctx.reply_headers or []), *lines]
@@ -246,6 +329,7 @@ class SaveFunctions:
         if aor is None:
             return self._refuse(ctx, "to", number)
         try:
+            outbound = self._check_outbound(ctx)
             contacts = self._contacts(ctx)
             if contacts is None:
                 for b in self.usrloc.bindings(domain, aor):
@@ -260,10 +344,10 @@ class SaveFunctions:
             return self._refuse(ctx, err.key, number)
         self.rt.counters.add("registrar", "accepted_regs")
         if not number & NO_REPLY:
-            self._reply_headers(ctx, domain, aor, aor_uri)
+            self._reply_headers(ctx, domain, aor, aor_uri, outbound)
             self.sl.send_reply(ctx, 200, "OK")
         else:
-            ctx.remember("reg_reply", (domain, aor, aor_uri))
+            ctx.remember("reg_reply", (domain, aor, aor_uri, outbound))
         return result
 
     @function(Routes.REQUEST | Routes.FAILURE)

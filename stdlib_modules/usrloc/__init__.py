@@ -12,12 +12,12 @@ from kamc.runtime.db import DbError
 from kamc.runtime.net.tcp import Connection
 from kamc.runtime.sip.uri import parse_uri
 from kamc.runtime.store.local import LocalTable
-from stdlib_modules.usrloc.binding import Binding, placed, same_contact
+from stdlib_modules.usrloc.binding import NO_AGENT, Binding, placed, same_contact
 from stdlib_modules.usrloc.commands import Commands
 from stdlib_modules.usrloc.database import DB_ONLY, LOAD_ONLY, WRITE_BACK, WRITE_THROUGH, LocationDatabase
 from stdlib_modules.usrloc.keepalive import Keepalives
 
-__all__ = ["Binding", "Usrloc", "placed"]
+__all__ = ["NO_AGENT", "Binding", "Usrloc", "placed"]
 
 
 class Usrloc(Module, Commands, Keepalives):
@@ -184,15 +184,15 @@ class Usrloc(Module, Commands, Keepalives):
         held: list[Binding] = table.get(aor) or []
         return held
 
-    def bindings(self, domain: str, aor: str) -> list[Binding]:
-        """Contacts that have not expired."""
+    def bindings(self, domain: str, aor: str, *, expired: bool = False) -> list[Binding]:
+        """Contacts that have not expired, or all that are still there."""
         now = self.rt.wall_time()
         try:
             held = self._all(domain, aor)
         except DbError as err:
             self.rt.log.error("usrloc: table %s: %s", domain, err)
             return []
-        return [b for b in held if b.expires == 0 or b.expires > now]
+        return [b for b in held if expired or b.expires == 0 or b.expires > now]
 
     def store(self, domain: str, aor: str, bindings: list[Binding]) -> bool:
         """Keep these contacts and no others. False when a database that is all there is does not answer."""
@@ -258,7 +258,8 @@ class Usrloc(Module, Commands, Keepalives):
             watcher(event, aor, binding)
 
     def same(self, a: Binding, b: Binding) -> bool:
-        """Whether two contacts are one by matching_mode: 0 contact, 1 contact and Call-ID, 2 contact and Path, 3 Call-ID."""
+        """Whether two contacts are one: by instance and reg-id (RFC 5626 section 6), else by matching_mode: 0 contact, 1 contact and Call-ID,
+        2 contact and Path, 3 Call-ID."""
         if a.instance and a.instance == b.instance and a.reg_id == b.reg_id and a.reg_id:
             return True
         mode = self.p.matching_mode

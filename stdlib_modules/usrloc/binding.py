@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from kamc.runtime.sip.uri import parse_uri
+
+#: stands for a client that does not name itself
+NO_AGENT: Final = "n/a"
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ class Commands:
     p: Any
     database: LocationDatabase | None
 
-    def bindings(self, domain: str, aor: str) -> list[Binding]:
+    def bindings(self, domain: str, aor: str, *, expired: bool = False) -> list[Binding]:
         raise NotImplementedError
 
     def store(self, domain: str, aor: str, bindings: list[Binding]) -> bool:
@@ -38,7 +38,7 @@ class Commands:
     def _row(self, b: Binding) -> dict[str, Any]:
         now = self.rt.wall_time()
         return {"Contact": {
-            "Address": b.contact, "Expires": "permanent" if not b.expires else int(b.expires - now), "Q": b.q / 1000 if b.q >= 0 else -1.0,
+            "Address": b.contact, "Expires": "permanent" if not b.expires else int(b.expires - now + 0.5), "Q": b.q / 1000 if b.q >= 0 else -1,
             "Call-ID": b.call_id, "CSeq": b.cseq, "User-Agent": b.user_agent or "[not set]", "Received": b.received or "[not set]",
             "Path": b.path or "[not set]", "State": self.database.state(b.ruid) if self.database is not None else "CS_NEW", "Flags": b.flags,
             "CFlags": b.cflags, "Socket": b.socket or "[not set]", "Methods": b.methods if b.methods is not None else 4294967295, "Ruid": b.ruid,

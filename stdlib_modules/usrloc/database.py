@@ -11,8 +11,6 @@ from stdlib_modules.usrloc.binding import Binding
 
 VERSION: Final = 9
 WRITE_THROUGH, WRITE_BACK, DB_ONLY, LOAD_ONLY = 1, 2, 3, 4
-#: what Kamailio writes for a client that does not name itself
-_NO_AGENT: Final = "n/a"
 #: type of an attribute that is a text
 _TEXT: Final = 2
 _FIELDS: Final = (
@@ -67,7 +65,7 @@ class LocationDatabase:
         values: dict[str, Cell] = {
             "ruid": b.ruid, "user": user if at else aor, "domain": host or None, "contact": b.contact, "received": b.received or None, "path": b.path or None,
             "expires": self._time(b.expires), "q": b.q / 1000 if b.q >= 0 else -1.0, "callid": b.call_id, "cseq": b.cseq,
-            "last_modified": self._time(b.modified), "flags": b.flags, "cflags": b.cflags, "user_agent": b.user_agent or _NO_AGENT,
+            "last_modified": self._time(b.modified), "flags": b.flags, "cflags": b.cflags, "user_agent": b.user_agent,
             "socket": b.socket or None, "methods": b.methods, "instance": b.instance or None, "reg_id": b.reg_id, "server_id": b.server_id,
             "connection_id": b.conn or -1, "keepalive": int(self._is_natted(b)), "partition": 0,
         }  # fmt: skip
@@ -81,10 +79,9 @@ class LocationDatabase:
         c = dict(zip(_FIELDS, row, strict=True))
         aor = f"{_text(c['user'])}@{_text(c['domain'])}" if self.p.use_domain and c["domain"] else _text(c["user"])
         q = float(str(c["q"])) if c["q"] is not None else -1.0
-        agent = _text(c["user_agent"])
         return aor, Binding(
             _text(c["contact"]), epoch_seconds(c["expires"]), round(q * 1000) if q >= 0 else -1, _text(c["callid"]), _number(c["cseq"]), _number(c["flags"]),
-            _number(c["cflags"]), "" if agent == _NO_AGENT else agent, _text(c["received"]), _text(c["path"]), _text(c["socket"]),
+            _number(c["cflags"]), _text(c["user_agent"]), _text(c["received"]), _text(c["path"]), _text(c["socket"]),
             None if c["methods"] is None else _number(c["methods"]), _text(c["ruid"]), _text(c["instance"]), _number(c["reg_id"]),
             epoch_seconds(c["last_modified"]), _number(c["server_id"]), max(0, _number(c["connection_id"])),
         )  # fmt: skip
