@@ -1,7 +1,7 @@
 """Module auth: Digest challenges and checks with passwords that the script has (RFC 3261 section 22, RFC 2617, RFC 8760).
 
 A nonce carries its time of expiry and a MAC, so nothing is stored for it until it is used. With ``nonce_count`` each count of a nonce is good
-once, with ``one_time_nonce`` each nonce. Not there: Authentication-Info headers (``add_authinfo_hdr``).
+once, with ``one_time_nonce`` each nonce.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from kamc.declare import Module, Routes, function
@@ -54,7 +54,8 @@ class Auth(Module):
     name = "auth"
     depends = ("sl",)
     tuning_params = ("nc_array_size", "nc_array_order", "otn_in_flight_no", "otn_in_flight_order", "nid_pool_no")
-    ignored_params = ("challenge_attr",)
+    # the last two change nothing in Kamailio 5.6 either
+    ignored_params = ("challenge_attr", "protect_contacts", "use_domain")
 
     class Params:
         secret: str = ""
@@ -71,6 +72,7 @@ class Auth(Module):
         force_stateless_reply: int = 0
         realm_prefix: str = ""
         algorithm: str = ""
+        add_authinfo_hdr: int = 0
 
     def mod_init(self) -> None:
         if self.p.algorithm and not supported(self.p.algorithm):
@@ -235,7 +237,16 @@ class Auth(Module):
         if not hmac.compare_digest(answer.response().encode(), parts["response"].lower().encode("latin-1", "replace")):
             return BAD_PASSWORD
         ctx.remember("auth_credentials", given)
+        if self.p.add_authinfo_hdr:
+            self._add_info(ctx, answer)
         return OK
+
+    def _add_info(self, ctx: Ctx, answer: Answer) -> None:
+        """The proof that we know the secret, too, and the nonce to use next, for the replies (RFC 2617 section 3.2.3)."""
+        proof = replace(answer, method="").response()
+        nonce = self.make_nonce(ctx) if self.p.one_time_nonce else answer.nonce
+        line = f'Authentication-Info: nextnonce="{nonce}", qop={answer.qop}, rspauth="{proof}", cnonce="{answer.cnonce}", nc={answer.nc}\r\n'
+        ctx.reply_headers = [*(ctx.reply_headers or []), line]
 
     def given(self, ctx: Ctx, kind: str, realm: str) -> Given | int:
         """The credentials to check, or what the check returns without looking at any."""

@@ -28,6 +28,10 @@ class Rr(Module):
         enable_full_lr: int = 0
         add_username: int = 0
         custom_user_avp: str = ""
+        force_send_socket: int = 0
+        ignore_sips: int = 0
+        sockname_mode: int = 0
+        loose_route_mode: int = 0
 
     def __init__(self, rt: Any) -> None:
         super().__init__(rt)
@@ -54,8 +58,10 @@ class Rr(Module):
 
     def _value(self, ctx: Ctx, listener: Listener, extra: str, *, double: str = "") -> str:
         transport = f";transport={listener.proto}" if listener.proto != "udp" else ""
+        scheme = "sips" if not self.p.ignore_sips and ctx.ruri[:5].lower() == "sips:" else "sip"
+        name = f";sn={listener.name}" if self.p.sockname_mode and listener.name else ""
         port = f":{listener.via_port}" if listener.via_port != (5061 if listener.proto == "tls" else 5060) or listener.proto != "udp" else ""
-        return f"<sip:{self._user(ctx)}{listener.via_host}{port}{transport}{double}{self._params(ctx, extra)}>"
+        return f"<{scheme}:{self._user(ctx)}{listener.via_host}{port}{transport}{name}{double}{self._params(ctx, extra)}>"
 
     def _insert(self, ctx: Ctx, value: str) -> int:
         """On top of the headers; a second call in one run replaces nothing and is refused."""
@@ -164,16 +170,14 @@ class Rr(Module):
             left -= len(addresses)
         ctx.remember("routes_used", count)
 
-    def _route(self, ctx: Ctx) -> int:
-        """1 routed by Route, -1 nothing to do, -2 preloaded by the caller (no To tag)."""
+    def _route(self, ctx: Ctx, *, strict: bool = True) -> int:
+        """1 routed by Route, -1 nothing to do. Without ``strict`` nobody looks whether the previous hop was a strict router."""
         values = self.routes(ctx)
         if not values:
             return -1
         ruri = parse_uri(ctx.ruri)
         first = values[0][2]
-        if self._is_ours(ruri) and ruri is not None and not ruri.user and not _loose(first):
-            return self._after_strict(ctx, values)
-        if self._is_ours(ruri) and ruri is not None and "lr" in ruri.param_map:
+        if strict and ruri is not None and self._is_ours(ruri) and ((not ruri.user and not _loose(first)) or "lr" in ruri.param_map):
             return self._after_strict(ctx, values)
         if not self._is_ours(first.parsed):
             self._follow(ctx, values, 0)
@@ -188,13 +192,11 @@ class Rr(Module):
         own = values[0][2].parsed
         self._remember(ctx, own.params if own is not None else "")
         used = 1
+        self._send_from(ctx, own, forced=bool(self.p.force_send_socket))
         if self.p.enable_double_rr and len(values) > 1 and own is not None and "r2" in own.param_map and self._is_ours(values[1][2].parsed):
             second = values[1][2].parsed
             used = 2
-            if second is not None:
-                found = self.rt.worker.find_listener(second.proto(), second.host, second.real_port())
-                if found is not None:
-                    ctx.send_socket = found
+            self._send_from(ctx, second, forced=True)
         self._consume(ctx, used)
         follows = len(values) > used
         if follows:
@@ -205,6 +207,17 @@ class Rr(Module):
             return 1
         # the route set ends here: a request of a dialog goes on to its target, one with a preloaded route or for us has none
         return 1 if ctx.msg.to_tag and not self._is_ours(parse_uri(ctx.ruri)) else -1
+
+    def _send_from(self, ctx: Ctx, own: Uri | None, *, forced: bool) -> None:
+        """Use the socket that a Route of ours names: by ``sn`` (sockname_mode), else, when it is forced, by its address."""
+        if own is None:
+            return
+        name = own.param_map.get("sn") if self.p.sockname_mode else None
+        found = self.rt.worker.find_listener_name(name) if name else None
+        if found is None and forced:
+            found = self.rt.worker.find_listener(own.proto(), own.host, own.real_port())
+        if found is not None:
+            ctx.send_socket = found
 
     def _follow(self, ctx: Ctx, values: list[tuple[int, int, NameAddr]], used: int) -> None:
         """The first Route that is left is the next hop."""
@@ -249,11 +262,12 @@ class Rr(Module):
 
     @function(Routes.REQUEST)
     def loose_route(self, ctx: Ctx) -> int:
-        return self._route(ctx)
+        return self._route(ctx, strict=not self.p.loose_route_mode)
 
     @function(Routes.REQUEST)
     def loose_route_mode(self, ctx: Ctx, vmode: int) -> int:
-        return self.loose_route(ctx)
+        """As loose_route(); mode 1 does without the look for a strict router."""
+        return self._route(ctx, strict=not vmode)
 
     @function(Routes.REQUEST)
     def loose_route_preloaded(self, ctx: Ctx) -> int:

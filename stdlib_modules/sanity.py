@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from kamc.declare import Exit, Module, Routes, function
@@ -30,8 +30,22 @@ class Sanity(Module):
         proxy_require: str = ""
         autodrop: int = 1
         noreply: int = 0
+        size_checks: int = 0
+        size_message: int = 16384
+        size_method: int = 32
+        size_ruri: int = 256
+        size_from_uri: int = 256
+        size_to_uri: int = 256
+        size_contact_uri: int = 256
+        size_route_uri: int = 256
+        size_path_uri: int = 256
+        size_pai_uri: int = 256
+        size_header: int = 2048
+        size_headers: int = 8192
+        size_body: int = 8192
 
     def mod_init(self) -> None:
+        self.sizes = self._size_limits()
         self.extensions = {x.strip().lower() for x in self.p.proxy_require.split(",") if x.strip()}
         #: bit → check, in the order in which they run
         self.table: tuple[tuple[int, Callable[[Ctx, int], Finding]], ...] = (
@@ -39,6 +53,31 @@ class Sanity(Module):
             (32, self.cseq_method), (64, self.cseq_value), (128, self.content_length), (256, self.expires_value), (512, self.proxy_require),
             (1024, self.parse_uris), (2048, self.digest), (4096, self.duptags), (8192, self.authorization), (16384, self.via1_header),
         )  # fmt: skip
+
+    # -- sizes -----------------------------------------------------------------------------------------------------------
+
+    def _size_limits(self) -> list[tuple[int, Callable[[Ctx], Iterable[int]], Finding]]:
+        """(most bytes, the sizes of a message, what to answer) for each bit of ``size_checks``, which count in the order of the parameters."""
+        p = self.p
+
+        def uris(key: str) -> Callable[[Ctx], Iterable[int]]:
+            return lambda ctx: (len(a.uri) for h in ctx.msg.all(key) for a in parse_addr_list(h[2]) or ())
+
+        table: tuple[tuple[int, Callable[[Ctx], Iterable[int]], tuple[int, str]], ...] = (
+            (p.size_message, lambda ctx: (len(ctx.msg.text),), (513, "Message Too Large")),
+            (p.size_method, lambda ctx: (len(ctx.msg.method) if ctx.msg.is_request else 0,), (400, "Method Too Long")),
+            (p.size_ruri, lambda ctx: (len(ctx.msg.uri) if ctx.msg.is_request else 0,), (414, "Request-URI Too Long")),
+            (p.size_from_uri, uris("from"), (400, "From URI Too Long")), (p.size_to_uri, uris("to"), (400, "To URI Too Long")),
+            (p.size_contact_uri, uris("contact"), (400, "Contact URI Too Long")), (p.size_route_uri, uris("route"), (400, "Route URI Too Long")),
+            (p.size_path_uri, uris("path"), (400, "Path URI Too Long")), (p.size_pai_uri, uris("p-asserted-identity"), (400, "PAI URI Too Long")),
+            (p.size_header, lambda ctx: (h[4] - h[3] for h in ctx.msg.headers), (400, "Header Too Long")),
+            (p.size_headers, lambda ctx: (ctx.msg.body_start - ctx.msg.first_line_end,), (400, "Headers Too Long")),
+            (p.size_body, lambda ctx: (len(ctx.msg.body),), (413, "Request Entity Too Large")),
+        )  # fmt: skip
+        return [row for bit, row in enumerate(table) if p.size_checks >> bit & 1]
+
+    def _too_large(self, ctx: Ctx) -> Finding:
+        return next((finding for limit, sizes, finding in self.sizes if any(size > limit for size in sizes(ctx))), None)
 
     # -- checks ----------------------------------------------------------------------------------------------------------
 
@@ -151,6 +190,9 @@ class Sanity(Module):
         """Run the checks of a mask. A failed one is answered, and with autodrop ends the script."""
         mask = self.p.default_checks if msg_checks < 0 else msg_checks
         uris = self.p.uri_checks if uri_checks < 0 else uri_checks
+        finding = self._too_large(ctx) if self.sizes else None
+        if finding is not None:
+            return self._failed(ctx, finding)
         for bit, check in self.table:
             if mask & bit:
                 finding = check(ctx, uris)

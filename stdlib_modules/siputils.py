@@ -6,10 +6,12 @@ import email.utils
 import re
 import secrets
 
-from kamc.declare import ANY, Module, Routes, function
+from kamc.declare import ANY, Module, Routes, function, pv_class
 from kamc.declare.argtypes import Lit, PvArg
-from kamc.declare.values import to_str
+from kamc.declare.pvspec import PvSpec
+from kamc.declare.values import Value, to_str
 from kamc.runtime.context import Ctx
+from kamc.runtime.pv.bind import BoundPv
 from kamc.runtime.sip.addr import NameAddr, parse_addr, parse_addr_list
 from kamc.runtime.sip.headers import header_key
 from kamc.runtime.sip.uri import Uri, parse_uri
@@ -17,6 +19,16 @@ from kamc.runtime.sip.uri import Uri, parse_uri
 _E164 = re.compile(r"\+[0-9]{2,15}\Z")
 _NON_LETTER = re.compile(r"[^A-Za-z0-9]")
 _RFB = Routes.REQUEST | Routes.FAILURE | Routes.BRANCH
+
+
+#: status of a P-Charging-Vector
+_MISSING, _PARSED, _GENERATED = 0, 1, 2
+_VECTOR_PART = re.compile(r"\s*([A-Za-z-]+)\s*=\s*([^;,\s]*)")
+
+
+def _vector(value: str) -> dict[str, str]:
+    """Parameters of a P-Charging-Vector; a value ends at a space, as Kamailio reads it."""
+    return {m[1].lower(): m[2] for part in value.split(";") if (m := _VECTOR_PART.match(part)) is not None}
 
 
 def same_uri(a: str, b: str) -> bool:
@@ -403,9 +415,39 @@ class Siputils(Module):
                 ctx.add_edit(h[3], h[4], "")
         if "f" in flags or ("g" in flags and not lines):
             at = ctx.msg.body_start - 2
-            host = ctx.flow.listener.via_host
-            ctx.add_edit(at, at, f"P-Charging-Vector: icid-value={secrets.token_hex(16)};icid-generated-at={host}\r\n")
+            value = f"icid-value={secrets.token_hex(16)}; icid-generated-at={ctx.flow.listener.via_host}"
+            ctx.remember("charging_vector", (_GENERATED, f"P-Charging-Vector: {value}\r\n", _vector(value)))
+            ctx.add_edit(at, at, f"P-Charging-Vector: {value}\r\n")
         return 1
+
+    def _charging_vector(self, ctx: Ctx) -> tuple[int, str, dict[str, str]]:
+        """(status, text, parameters) of P-Charging-Vector, or of the one that was generated."""
+        made: tuple[int, str, dict[str, str]] | None = ctx.recall("charging_vector")
+        if made is not None:
+            return made
+        value = ctx.msg.value("p-charging-vector")
+        parts = _vector(value) if value is not None else {}
+        if value is None or "icid-value" not in parts:
+            return _MISSING, "", {}
+        return _PARSED, value.strip(), parts
+
+    @pv_class("pcv")
+    def pv_pcv(self, spec: PvSpec) -> BoundPv:
+        """``$pcv(all|value|genaddr|orig|term|status)``; status is 0 without one, 1 for the request's, 2 for a generated one."""
+        key = spec.inner or ""
+        name = {"value": "icid-value", "genaddr": "icid-generated-at", "orig": "orig-ioi", "term": "term-ioi"}.get(key, "")
+
+        def get(ctx: Ctx) -> Value:
+            status, text, parts = self._charging_vector(ctx)
+            if key == "status":
+                return status
+            return (text or None) if key == "all" else parts.get(name)
+
+        return BoundPv(get)
+
+    @classmethod
+    def check_pv_pcv(cls, spec: PvSpec) -> str | None:
+        return None if spec.inner in ("all", "value", "genaddr", "orig", "term", "status") else f"unknown name {spec.inner!r}"
 
 
 module = Siputils

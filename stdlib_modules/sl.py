@@ -28,6 +28,7 @@ class Sl(Module):
     class Params:
         default_code: int = 500
         default_reason: str = "Internal Server Error"
+        rich_redirect: int = 0
 
     def mod_init(self) -> None:
         self.acks_until = 0.0
@@ -67,7 +68,7 @@ class Sl(Module):
             self.rt.log.error("reply code %d is not within 100 and 699", code)
             return -1
         if 300 <= code < 400:
-            ctx.add_redirect_contacts()
+            ctx.add_redirect_contacts(self.p.rich_redirect)
         self.count(code)
         if code >= 300:
             self.acks_until = self.rt.now() + ACK_WINDOW

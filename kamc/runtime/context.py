@@ -35,6 +35,17 @@ class Branch:
         return (self.dst_uri, self.path, self.send_socket, self.flags) != (ctx.du, ctx.path, ctx.send_socket, ctx.bflags)
 
 
+_ESCAPES = str.maketrans({"<": "%3c", ">": "%3e", ";": "%3b", ",": "%2c", "?": "%3f", "&": "%26", '"': "%22", " ": "%20"})
+_WITH_FLAGS, _WITH_PATH = 1, 2
+
+
+def redirect_contact(branch: Branch, rich: int) -> str:
+    """A destination as a Contact of a redirection; see :meth:`Ctx.add_redirect_contacts`."""
+    route = f"?Route={branch.path.translate(_ESCAPES)}" if rich & _WITH_PATH and branch.path else ""
+    flags = f";flags={branch.flags}" if rich & _WITH_FLAGS and branch.flags else ""
+    return f"<{branch.uri}{route}>" + (f";q={branch.q / 1000:g}" if branch.q >= 0 else "") + flags
+
+
 class Ctx:
     """See the module. ``ruri`` is the request URI as the script has made it."""
 
@@ -174,11 +185,12 @@ class Ctx:
         """Make the current destination a branch of its own (``append_branch()`` without arguments)."""
         self.branches.append(Branch(self.ruri, self.du, self.path, self.q, self.send_socket, self.bflags, self.instance, self.ruid, self.location_ua))
 
-    def add_redirect_contacts(self) -> None:
-        """A redirection names the destination set in a Contact, beside those that the script added."""
-        values = [f"<{b.uri}>" + (f";q={b.q / 1000:g}" if b.q >= 0 else "") for b in self.branches]
+    def add_redirect_contacts(self, rich: int = 0) -> None:
+        """A redirection names the destination set in a Contact, beside those that the script added. ``rich`` is the parameter
+        ``rich_redirect`` of sl and tm: 1 adds branch flags as a parameter, 2 the Path as a Route header of the URI."""
+        values = [redirect_contact(b, rich) for b in self.branches]
         if not self.ruri_used and self.ruri != self.msg.uri:
-            values.insert(0, f"<{self.ruri}>")
+            values.insert(0, redirect_contact(Branch(self.ruri, path=self.path, flags=self.bflags), rich))
         if values:
             self.reply_headers = [*(self.reply_headers or ()), f"Contact: {', '.join(values)}\r\n"]
 

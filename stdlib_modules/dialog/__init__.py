@@ -82,6 +82,11 @@ class DialogModule(Commands, VariableFunctions):
         end_timeout: int = 300
         h_id_start: int = 0
 
+    def __init__(self, rt: Any) -> None:
+        super().__init__(rt)
+        #: told about each request of a dialog, and which side it came from
+        self.on_request: list[Callable[[Ctx, Dialog, str], None]] = []
+
     # -- start -----------------------------------------------------------------------------------------------------------
 
     def mod_init(self) -> None:
@@ -269,6 +274,8 @@ class DialogModule(Commands, VariableFunctions):
         msg = ctx.msg
         for key, value in (("dialog", dialog), ("dialog_in", dialog), ("dialog_side", side)):
             ctx.remember(key, value)
+        for told in self.on_request:
+            told(ctx, dialog, side)
         if msg.method == "ACK":
             if dialog.state == ANSWERED:
                 self.move(dialog, CONFIRMED)

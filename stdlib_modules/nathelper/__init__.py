@@ -6,7 +6,8 @@ import ipaddress
 import re
 from collections.abc import Callable
 
-from kamc.declare import ANY, Module, Routes, function
+from kamc.declare import ANY, Module, Routes, function, pv
+from kamc.declare.argtypes import PvArg
 from kamc.declare.pvspec import parse_pv
 from kamc.errors import ConfigError
 from kamc.runtime.context import Ctx
@@ -52,6 +53,8 @@ class Nathelper(Pings, Module):
         keepalive_timeout: int = 0
         udpping_from_path: int = 0
         filter_server_id: int = 0
+        natping_socket: str = ""
+        ignore_path: int = 0
 
     def mod_init(self) -> None:
         self.alias = self.p.alias_name.rstrip("=") or "alias"
@@ -166,6 +169,34 @@ class Nathelper(Pings, Module):
     def set_contact_alias(self, ctx: Ctx, trim: int = 0) -> int:
         """As add_contact_alias(); an alias that is there gives way."""
         return self._alias_from_source(ctx)
+
+    @function(ANY)
+    def set_alias_to_pv(self, ctx: Ctx, target_avp: PvArg) -> int:
+        """The address that the alias of the first Contact names, as a URI, into a variable."""
+        address = ctx.msg.address("contact")
+        uri = parse_uri(address.uri) if address is not None else None
+        match = _ALIAS_VALUE.match(uri.param_map.get(self.alias) or "") if uri is not None else None
+        if match is None or target_avp is None or target_avp.set is None:
+            self.rt.log.error("set_alias_to_pv: the Contact has no alias")
+            return -1
+        target_avp.set(ctx, f"sip:{match[1]}:{match[2]};transport={_PROTO_NAME[int(match[3])]}")
+        return 1
+
+    @pv("rr_count")
+    def pv_rr_count(self, ctx: Ctx) -> int:
+        """How many Record-Route values the message has."""
+        return len(self._record_routes(ctx))
+
+    @pv("rr_top_count")
+    def pv_rr_top_count(self, ctx: Ctx) -> int:
+        """How many of them the last proxy has put in: 2 when the first is one of a pair."""
+        values = self._record_routes(ctx)
+        first = values[0].parsed if values else None
+        return min(1, len(values)) if first is None or "r2" not in first.param_map else 2
+
+    @staticmethod
+    def _record_routes(ctx: Ctx) -> list[NameAddr]:
+        return [a for h in ctx.msg.all("record-route") for a in parse_addr_list(h[2]) or []]
 
     @function(Routes.REQUEST | Routes.BRANCH | Routes.LOCAL)
     def handle_ruri_alias(self, ctx: Ctx, mode: int = 0) -> int:

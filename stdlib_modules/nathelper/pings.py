@@ -30,6 +30,8 @@ class Pings:
         p = self.p
         if p.natping_interval < 0 or p.keepalive_timeout < 0:
             raise ConfigError("nathelper: natping_interval and keepalive_timeout are numbers of seconds")
+        if p.natping_socket:
+            raise ConfigError("nathelper: natping_socket needs raw sockets, which are not used; force_socket chooses among the sockets that are listened on")
         self.usrloc = self.rt.module("usrloc")
         self.pinging = p.natping_interval > 0
         if not self.pinging:
@@ -108,7 +110,7 @@ class Pings:
     def ping(self, b: Binding) -> bool:
         """One packet to where a contact is. False when it could not be sent."""
         by_sip = self._by_sip(b)
-        hops = parse_addr_list(b.path) if b.path else []
+        hops = parse_addr_list(b.path) if b.path and not self.p.ignore_path else []
         target = hops[0].uri if hops and (by_sip or self.p.udpping_from_path) else b.received or b.contact
         ctx = self.rt.worker.fake_context()
         ctx.send_socket = self.ping_socket or self.rt.worker.find_socket(b.socket, whole=True)
@@ -126,7 +128,7 @@ class Pings:
             sender = f"<{sender}>"
         serial = f"{self.rt.datapath.random_id():08x}"
         via = self.rt.datapath.via_header(ctx, dest, f"{COOKIE}{serial}")
-        route = f"Route: {b.path}\r\n" if b.path else ""
+        route = f"Route: {b.path}\r\n" if b.path and not self.p.ignore_path else ""
         return (f"{method} {b.contact} SIP/2.0\r\n{via}Max-Forwards: 70\r\n{route}From: {sender};tag={b.ruid}\r\nTo: <{b.contact}>\r\n"
                 f"Call-ID: {self.mark}{serial}@{dest.listener.via_host}\r\nCSeq: 1 {method}\r\nContent-Length: 0\r\n\r\n")  # fmt: skip
 

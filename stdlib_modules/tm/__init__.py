@@ -33,6 +33,7 @@ class Tm(RelayFunctions, ReplyFunctions, SettingFunctions, ContactFunctions, Uac
         fr_inv_timer_avp: str = ""
         local_ack_mode: int = 0
         local_ack_branch_mode: int = 0
+        rich_redirect: int = 0
 
     def mod_init(self) -> None:
         self.rt.tm.params = self.p

@@ -32,7 +32,7 @@ class ReplyFunctions:
         if not 100 <= code <= 699:
             return -1
         if 300 <= code < 400 and t.status < 200:
-            ctx.add_redirect_contacts()
+            ctx.add_redirect_contacts(self.p.rich_redirect)
         return 1 if self.rt.tm.reply(t, code, reason, ctx=ctx) else -1
 
     @function(_RFO)

@@ -1,13 +1,11 @@
-"""Module uac: what a user agent client does. Replacing From and To, answering challenges, sending requests, registering elsewhere.
-
-Not there: keeping the replaced addresses in a dialog (``restore_dlg``).
-"""
+"""Module uac: what a user agent client does. Replacing From and To, answering challenges, sending requests, registering elsewhere."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from kamc.errors import ConfigError
+from kamc.runtime.pv.bind import BoundPv
 from stdlib_modules.uac.auth import AuthFunctions, Credential
 from stdlib_modules.uac.reg_commands import RegistrationFunctions
 from stdlib_modules.uac.replace import ReplaceFunctions
@@ -27,6 +25,9 @@ class Uac(AuthFunctions, RequestFunctions, ReplaceFunctions, RegistrationFunctio
         rr_to_store_param: str = "vst"
         restore_mode: str = "auto"
         restore_passwd: str = ""
+        restore_dlg: int = 0
+        restore_from_avp: str = ""
+        restore_to_avp: str = ""
         auth_username_avp: str = ""
         auth_realm_avp: str = ""
         auth_password_avp: str = ""
@@ -39,6 +40,7 @@ class Uac(AuthFunctions, RequestFunctions, ReplaceFunctions, RegistrationFunctio
         reg_keep_callid: int = 0
         reg_active: int = 1
         reg_use_domain: int = 0
+        reg_random_delay: int = 0
 
     def __init__(self, rt: Any) -> None:
         super().__init__(rt)
@@ -53,7 +55,16 @@ class Uac(AuthFunctions, RequestFunctions, ReplaceFunctions, RegistrationFunctio
         rr = self.rt.module("rr")
         if self.automatic and rr is not None:
             rr.on_route.append(self.on_route)
+        self.originals = {key: self._kept(name) for key, name in (("from", self.p.restore_from_avp), ("to", self.p.restore_to_avp)) if name}
+        if self.p.restore_dlg:
+            self.follow_dialogs()
         self.start_registrations()
+
+    def _kept(self, name: str) -> BoundPv:
+        found: BoundPv = self.rt.pv_arg(name)
+        if found.set is None:
+            raise ConfigError(f"uac: {name} cannot be set")
+        return found
 
 
 module = Uac

@@ -5,6 +5,7 @@ A record is told apart by its ``l_uuid``, which is also the user of the Contact 
 
 from __future__ import annotations
 
+import random
 import secrets
 from dataclasses import dataclass, fields
 from typing import Any, Final
@@ -46,6 +47,8 @@ class Registration:
     contact_addr: str = ""
     socket: str = ""
     added: float = 0.0
+    #: seconds of reg_random_delay that it waits
+    wait: int = 0
     timer_expires: float = 0.0
     call_id: str = ""
     tag: str = ""
@@ -112,6 +115,8 @@ class Registrar(Module):
                 continue
             known = self.records.get(record.l_uuid)
             record.added = self.rt.wall_time()
+            if self.p.reg_random_delay > 0 and not record.reg_delay:
+                record.wait = random.randint(1, self.p.reg_random_delay)
             found[record.l_uuid] = known if known is not None and known.as_row() == record.as_row() else record
         self.records = found
         self.count_registrations()
@@ -131,7 +136,7 @@ class Registrar(Module):
         if not self.reg_active:
             return
         for record in list(self.records.values()):
-            if record.flags & (DISABLED | ONGOING) or record.added + record.reg_delay > now:
+            if record.flags & (DISABLED | ONGOING) or record.added + (record.reg_delay or record.wait) > now:
                 continue
             # a failure waits for its retry interval to the end, a registration is renewed before its own
             early = self.p.reg_timer_interval + _EARLY if record.flags & ONLINE else 0

@@ -12,7 +12,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from kamc.declare import Routes, function
+from kamc.errors import ConfigError
 from kamc.runtime.context import Ctx
+from kamc.runtime.pv.bind import BoundPv
 from kamc.runtime.sip.edits import Edit
 from kamc.runtime.sip.message import SipMessage
 
@@ -43,8 +45,13 @@ def other(token: str, text: str, secret: str) -> str | None:
     return found.decode("latin-1") if found and all(32 < c < 127 for c in found) else None
 
 
+#: the variables of a dialog that hold the original and the new URI
+_DIALOG_NAMES: Final = {"from": ("_uac_fu", "_uac_funew"), "to": ("_uac_to", "_uac_tonew")}
+
+
 class ReplaceFunctions:
     rt: Any
+    originals: dict[str, BoundPv]
     p: Any
     restore: bool
     automatic: bool
@@ -69,12 +76,48 @@ class ReplaceFunctions:
         new = uri or address.uri
         if not self._edit(ctx, key, shown, new):
             return -1
+        kept = self.originals.get(key) if self.restore else None
+        if kept is not None and kept.set is not None:
+            kept.set(ctx, address.uri)
+        if new != address.uri and self.restore and self.p.restore_dlg:
+            return self._keep_in_dialog(ctx, key, address.uri, new)
         if new != address.uri and self.restore:
             rr = self.rt.module("rr")
             if rr is not None and not ctx.msg.to_tag:
                 name = self.p.rr_from_store_param if key == "from" else self.p.rr_to_store_param
                 rr.add_rr_param(ctx, f";{name}={mixed(address.uri, new, self.p.restore_passwd)}")
         return 1
+
+    # -- in dialogs (restore_dlg) ----------------------------------------------------------------------------------------
+
+    def follow_dialogs(self) -> None:
+        """Raises ConfigError without module dialog."""
+        dialogs = self.rt.module("dialog")
+        if dialogs is None:
+            raise ConfigError("uac: restore_dlg needs module dialog")
+        dialogs.on_request.append(self._of_dialog)
+
+    def _keep_in_dialog(self, ctx: Ctx, key: str, old: str, new: str) -> int:
+        dialog = self.rt.module("dialog").current(ctx)
+        if dialog is None:
+            self.rt.log.error("uac_replace_%s: restore_dlg is set, but the request has no dialog", key)
+            return -1
+        names = _DIALOG_NAMES[key]
+        if not ctx.msg.to_tag:
+            dialog.variables[names[0]], dialog.variables[names[1]] = old, new
+        return 1
+
+    def _of_dialog(self, ctx: Ctx, dialog: Any, side: str) -> None:
+        """A request of a dialog: what the caller's requests have in From, the callee's have in To."""
+        for key, (old, new) in _DIALOG_NAMES.items():
+            before, after = dialog.variables.get(old), dialog.variables.get(new)
+            if before is None or after is None:
+                continue
+            upstream = side != "caller"
+            header = key if not upstream else "to" if key == "from" else "from"
+            address = ctx.msg.address(header)
+            if address is not None:
+                self._edit(ctx, header, address.display, before if upstream else after)
 
     def _edit(self, ctx: Ctx, key: str, display: str, uri: str) -> bool:
         """Write the header anew in the request, and let its replies have the old one."""
