@@ -25,6 +25,19 @@ class Tmx(Module):
         #: requests that t_precheck_trans saw, as long as their script runs
         self.prechecked: dict[Any, Job] = {}
 
+    def mod_init(self) -> None:
+        stats = self.rt.tm.stats
+        values: dict[str, Callable[[], int]] = {
+            "UAS_transactions": lambda: stats["total"], "UAC_transactions": lambda: stats["local"], "inuse_transactions": lambda: stats["current"],
+            "active_transactions": lambda: stats["current"] - stats["waiting"], "rpl_received": lambda: stats["rpl_received"],
+            "rpl_absorbed": lambda: stats["rpl_received"] - (stats["rpl_sent"] - stats["rpl_generated"]), "rpl_generated": lambda: stats["rpl_generated"],
+            "rpl_relayed": lambda: stats["rpl_sent"] - stats["rpl_generated"], "rpl_sent": lambda: stats["rpl_sent"],
+        }  # fmt: skip
+        for kind in ("2xx", "3xx", "4xx", "5xx", "6xx"):
+            values[f"{kind}_transactions"] = lambda kind=kind: stats[kind]  # type: ignore[misc]
+        for name, value in values.items():
+            self.rt.counters.register("tmx", name, value)
+
     def _t(self, ctx: Ctx) -> Transaction | None:
         return ctx.t if ctx.t is not None and not ctx.t.deleted else None
 

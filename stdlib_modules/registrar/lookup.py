@@ -103,8 +103,10 @@ class LookupFunctions:
         code, found = self._find(ctx, domain, uri or ctx.ruri)
         if code < 0:
             return code
-        if found[0].xavp and not to_set:
-            ctx.xavps.setdefault("xavp", {}).setdefault(self.usrloc.p.xavp_contact, []).insert(0, deepcopy(found[0].xavp))
+        attributes = [deepcopy(b.xavp) for b in found if b.xavp]
+        if attributes:
+            held = ctx.xavps.setdefault("xavp", {}).setdefault(self.usrloc.p.xavp_contact, [])
+            held[:0] = attributes
         self.keep_record(ctx, found[0])
         branches = [self._branch(b) for b in found]
         if not to_set:

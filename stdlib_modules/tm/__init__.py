@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from kamc.declare import Exit, Module, Routes, rpc
+from kamc.errors import ConfigError
 from kamc.runtime.context import Ctx
 from kamc.runtime.tm.engine import TmParams
 from kamc.runtime.tm.transaction import Transaction
 from stdlib_modules.tm.contacts import ContactFunctions
+from stdlib_modules.tm.external import ExternalFunctions
 from stdlib_modules.tm.relay import RelayFunctions
 from stdlib_modules.tm.reply import ReplyFunctions
 from stdlib_modules.tm.settings import SettingFunctions
@@ -16,10 +18,10 @@ from stdlib_modules.tm.suspend import Suspension
 from stdlib_modules.tm.uac_rpc import UacCommands
 
 
-class Tm(RelayFunctions, ReplyFunctions, SettingFunctions, ContactFunctions, UacCommands, Suspension, Module):
+class Tm(RelayFunctions, ReplyFunctions, SettingFunctions, ContactFunctions, UacCommands, Suspension, ExternalFunctions, Module):
     name = "tm"
     #: CANCEL and ACK are always made from the INVITE that was sent; callbacks always hear of provisional replies
-    tuning_params = ("noisy_ctimer", "exec_time_check", "reparse_invite", "pass_provisional_replies", "reply_matching")
+    tuning_params = ("noisy_ctimer", "exec_time_check", "reparse_invite", "pass_provisional_replies", "reply_matching", "reparse_on_dns_failover")
     ignored_params = (
         "contacts_avp", "contact_flows_avp", "ruri_matching", "via1_matching", "dns_reuse_rcv_socket", "event_callback", "evcb_local_ack_sent",
         "event_callback_lres_sent",
@@ -34,17 +36,28 @@ class Tm(RelayFunctions, ReplyFunctions, SettingFunctions, ContactFunctions, Uac
         local_ack_mode: int = 0
         local_ack_branch_mode: int = 0
         rich_redirect: int = 0
+        unix_tx_timeout: int = 500
+        xavp_contact: str = ""
+        enable_uac_fr: int = 0
+        delayed_reply: int = 1
+        reply_relay_mode: int = 1
+        e2e_cancel_hop_by_hop: int = 1
+        headers_mode: int = 0
+        evlreq_mode: int = 0
 
     def mod_init(self) -> None:
-        self.rt.tm.params = self.p
+        p = self.p
+        fixed = {"reply_relay_mode": (p.reply_relay_mode, 1), "e2e_cancel_hop_by_hop": (p.e2e_cancel_hop_by_hop, 1), "headers_mode": (p.headers_mode, 0),
+                 "evlreq_mode": (p.evlreq_mode, 0)}  # fmt: skip
+        for name, (value, only) in fixed.items():
+            if value != only:
+                raise ConfigError(f"tm: {name} {value} is not implemented by kamc: only {only}")
+        self.rt.tm.params = p
         self.rt.worker.unfinished = self.unfinished
         #: variables whose value, in seconds, is a timer of a transaction
         self.timer_variables = [(name, self.rt.pv(text)) for name, text in (("fr", self.p.fr_timer_avp), ("fr_inv", self.p.fr_inv_timer_avp)) if text]
         if self.p.on_sl_reply:
             self.rt.datapath.stray_reply = self.stray_reply
-        for stat in ("current", "waiting", "total", "local", "rpl_received", "rpl_generated", "rpl_sent", "6xx", "5xx", "4xx", "3xx", "2xx"):
-            name = stat.replace("rpl_", "") + ("_replies" if stat.startswith("rpl_") else "_transactions")
-            self.rt.counters.register("tmx", name, lambda s=stat: self.rt.tm.stats[s])
 
     # -- shared by the mix-ins -------------------------------------------------------------------------------------------
 

@@ -12,14 +12,31 @@ _RF = Routes.REQUEST | Routes.FAILURE
 
 
 class ContactFunctions:
-    """The loaded groups live in an avp, so that a failure route finds them."""
+    """The loaded groups live in an avp, so that a failure route finds them. With them go the attributes that usrloc has put into the xavp
+    of parameter xavp_contact, one per contact in their order."""
 
     rt: Any
+    p: Any
 
     def current(self, ctx: Ctx) -> Transaction | None:
         raise NotImplementedError
 
-    _KEY = "\0contacts"
+    _KEY, _ATTRIBUTES = "\0contacts", "\0contact attributes"
+
+    def _keep_attributes(self, ctx: Ctx, targets: list[Branch]) -> None:
+        name = self.p.xavp_contact
+        held = ctx.xavps.get("xavp", {}).pop(name, None) if name else None
+        if held:
+            ctx.avps[self._ATTRIBUTES] = [dict(zip(map(id, targets), held, strict=False))]
+
+    def _show_attributes(self, ctx: Ctx, targets: list[Branch]) -> None:
+        known = ctx.avps.get(self._ATTRIBUTES)
+        if known is None:
+            return
+        found = [known[0][id(b)] for b in targets if id(b) in known[0]]
+        if found:
+            # on top of those of earlier groups, as Kamailio's
+            ctx.xavps.setdefault("xavp", {}).setdefault(self.p.xavp_contact, [])[:0] = found
 
     @function(_RF)
     def t_load_contacts(self, ctx: Ctx, mode: int = 0) -> int:
@@ -29,6 +46,7 @@ class ContactFunctions:
             targets.insert(0, Branch(ctx.ruri, ctx.du, ctx.path, ctx.q, ctx.send_socket, ctx.bflags, ctx.instance, ctx.ruid, ctx.location_ua))
         if len(targets) < 2:
             return 1
+        self._keep_attributes(ctx, targets)
         same = len({b.q for b in targets}) == 1
         if same and not mode:
             ctx.avps[self._KEY] = [[targets]]
@@ -56,7 +74,9 @@ class ContactFunctions:
         groups: list[list[Branch]] = held[0]
         if not groups:
             return -2
-        first, *rest = groups.pop(0)
+        group = groups.pop(0)
+        self._show_attributes(ctx, group)
+        first, *rest = group
         ctx.ruri, ctx.du, ctx.path, ctx.q = first.uri, first.dst_uri, first.path, first.q
         ctx.send_socket, ctx.bflags = first.send_socket, first.flags
         ctx.instance, ctx.ruid, ctx.location_ua = first.instance, first.ruid, first.user_agent

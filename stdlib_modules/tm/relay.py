@@ -144,7 +144,11 @@ class RelayFunctions:
             ctx.remember("error_reply", (500, f"{_ERRORS[-1][1]} (1/SL)"))
             waiting = any(b.client.waiting for b in t.branches)
             if not flags & 2 and not t.no_internal_reply and ctx.kind & Routes.REQUEST and t.status < 200 and not waiting:
-                ctx.remember("delayed_error", (code, f"{reason} ({-rc}/TM)"))
+                error = (code, f"{reason} ({-rc}/TM)")
+                if self.p.delayed_reply:
+                    ctx.remember("delayed_error", error)
+                else:
+                    engine.reply(t, *error)
         return rc
 
     def _relay_cancel(self, ctx: Ctx, uri: str | None) -> int:

@@ -19,8 +19,8 @@ class Suspension:
     def t_newtran(self, ctx: Ctx) -> int:
         raise NotImplementedError
 
-    def suspend(self, ctx: Ctx) -> Transaction | None:
-        """Set the transaction of a run aside, making one when there is none. None when that cannot be."""
+    def suspend(self, ctx: Ctx, *, trying: bool = True) -> Transaction | None:
+        """Set the transaction of a run aside, making one when there is none; ``trying`` answers an INVITE with 100. None when that cannot be."""
         t = self.current(ctx)
         if t is None and (not ctx.msg.is_request or self.t_newtran(ctx) < 0):
             return None
@@ -30,7 +30,7 @@ class Suspension:
         t.suspended = True
         t.extra["suspended"] = ctx
         t.extra["suspend_fr"] = self.rt.timers.arm(self.rt.now() + t.fr, lambda now, t=t: self._suspended_too_long(t, now))
-        if ctx.kind is Routes.REQUEST:
+        if trying and ctx.kind is Routes.REQUEST:
             self.rt.tm.trying(t)
         return t
 

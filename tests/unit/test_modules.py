@@ -53,7 +53,6 @@ def test_whole_modules(name: str) -> None:
         # databases, DMQ, and one that the documentation does not name
         "dialog": {"dlg_db_load_callid", "dlg_db_load_extra", "dlg_remove_dialogs_from_node", "dlg_update_state"},
         "msrp": msrp,  # MSRP on TCP connections
-        "tm": {"t_write_req", "t_write_unix"},  # external processes by FIFO
     }
     cls = find_module(name)
     assert cls is not None

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import socket
+
 import pytest
 
+from kamc.errors import ConfigError
 from tests.harness import Bench, Message
 
 
@@ -81,3 +85,129 @@ def test_where_the_ack_of_an_own_invite_goes(bench, mode: int, to: int) -> None:
     b.reply(sent, "200 OK", "Contact: <sip:c@127.0.0.1:7009>", port=7005)
     (ack,) = b.take()
     assert (ack.first, ack.to[1]) == ("ACK sip:c@127.0.0.1:7009 SIP/2.0", to)
+
+
+# -- processes outside, attributes of contacts, statistics -------------------------------------------------------------------
+
+PICTURE = """0.3
+sip_request.{action}
+MESSAGE
+w
+h
+127.0.0.1
+5060
+sip:w@h
+sip:me@1.1.1.1:5;x=1
+X <sip:x@a>
+<sip:t@t>
+c6
+ft
+
+77
+{ident}
+<sip:rr;lr>,<sip:rr;lr>,<sip:rr2;lr>
+sip:rr;lr
+P-MsgFlags: 08
+"""
+HANDED = ("MESSAGE sip:w@h SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:6000;branch=z9hG4bKw\r\nFrom: X <sip:x@a>;tag=ft\r\nTo: <sip:t@t>\r\nCall-ID: c6\r\n"
+          "CSeq: 77 MESSAGE\r\nUser-Agent: me\r\nX-A: 1\r\n"
+          "Contact: <sip:me@1.1.1.1:5;x=1>\r\nRecord-Route: <sip:rr;lr>, <sip:rr2;lr>\r\nContent-Length: 5\r\n\r\nhello")  # fmt: skip
+
+
+def test_a_request_is_handed_to_a_process_outside(bench, tmp_path) -> None:
+    path = tmp_path / "peer"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as peer:
+        peer.bind(str(path))
+        peer.settimeout(2)
+        b = bench('modparam("tm", "tw_append", "more:hdr[X-A];ua=hdr[User-Agent];no=hdr[Nope];av=avp[a];msg[body]")\n'
+                  f'request_route {{ $avp(a) = "val"; t_newtran(); if (!t_write_unix("{path}", "info/more")) t_reply("500", "no"); }}')  # fmt: skip
+        b.recv(HANDED)
+        (t,) = b.worker.engine.transactions()
+        found = peer.recv(65536).decode()
+    assert found == PICTURE.format(action="info", ident=f"{t.hash_index}:{t.label}") + "X-A: 1\nua: me\nav: val\n.\nhello\n"
+    assert b.take() == []
+    b.rpc("tm.reply", 202, "Got it", f"{t.hash_index}:{t.label}", "abc", "", "")
+    assert b.firsts() == ["SIP/2.0 202 Got it"]
+
+
+def test_a_process_outside_that_stays_silent(bench, tmp_path) -> None:
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        b = bench(f'request_route {{ t_newtran(); t_write_req("{path}", "info"); }}')
+        b.recv(HANDED)
+        (t,) = b.worker.engine.transactions()
+        assert os.read(reader, 65536).decode() == PICTURE.format(action="info", ident=f"{t.hash_index}:{t.label}") + ".\n.\n"
+        b.advance(31)
+        assert b.firsts() == ["SIP/2.0 408 Request Timeout"]
+    finally:
+        os.close(reader)
+
+
+@pytest.mark.parametrize("call", ['t_write_unix("/nowhere/socket", "info")', 't_write_req("/nowhere/fifo", "info")'])
+def test_a_process_outside_that_is_not_there(bench, call: str) -> None:
+    b = bench(f'request_route {{ t_newtran(); if (!{call}) t_reply("500", "rc $rc"); }}')
+    b.recv(HANDED)
+    assert b.firsts() == ["SIP/2.0 500 rc -1"]
+
+
+@pytest.mark.parametrize("text", ["x", "x:", "x:hdr", "x:hdr[]", "x:avp[a]", "x:msg[uri]", "x:$ua", ":hdr[A]"])
+def test_an_append_that_cannot_be_read(bench, text: str) -> None:
+    with pytest.raises((ConfigError, ValueError)):
+        bench(f'modparam("tm", "tw_append", "{text}")\nrequest_route {{ exit; }}')
+
+
+def test_the_attributes_of_contacts_go_along_with_their_group(bench) -> None:
+    b = bench("""loadmodule "usrloc.so"
+loadmodule "registrar.so"
+modparam("usrloc", "xavp_contact", "ul")
+modparam("tm", "xavp_contact", "ul")
+request_route {
+    if ($rm == "REGISTER") { $xavp(ul=>t) = $hdr(X-T); save("location"); exit; }
+    lookup("location"); $var(a) = $xavp(ul[0]=>t) + $xavp(ul[1]=>t) + $xavp(ul[2]=>t);
+    t_load_contacts(); t_next_contacts(); $var(b) = $ru + $xavp(ul[0]=>t) + $xavp(ul[1]=>t);
+    t_next_contacts(); $var(c) = $ru + $xavp(ul[0]=>t) + $xavp(ul[1]=>t); sl_send_reply("200", "$var(a) $var(b) $var(c)");
+}""")
+    for number, name in enumerate(("one;q=0.5", "two;q=0.3", "three"), 1):
+        b.request("REGISTER", "sip:h", f"Contact: <sip:{number}@h>{name[3:] if ';' in name else ''}", f"X-T: {name.partition(';')[0]}", cseq=number)
+    b.take()
+    b.request("MESSAGE", "sip:bob@h")
+    assert b.firsts()[-1] == "SIP/2.0 200 onetwothree sip:1@hone sip:2@htwoone"
+
+
+def test_statistics_of_transactions(bench) -> None:
+    b = bench('request_route { if ($rU == "no") { t_newtran(); t_reply("404", "No"); exit; } $du = "sip:127.0.0.1:7000"; t_relay(); }')
+    b.request("MESSAGE", "sip:no@h")
+    b.request("MESSAGE", "sip:yes@h")
+    b.reply(b.take()[-1], "200 OK")
+    b.request("MESSAGE", "sip:wait@h")
+    stats = {k.partition(":")[2]: int(v) for k, _, v in (line.partition(" = ") for line in b.rpc("stats.get_statistics", "tmx:"))}
+    assert stats == {"UAS_transactions": 3, "UAC_transactions": 0, "inuse_transactions": 3, "active_transactions": 1, "rpl_received": 1, "rpl_absorbed": 0,
+                     "rpl_generated": 1, "rpl_relayed": 1, "rpl_sent": 2, "2xx_transactions": 1, "3xx_transactions": 0, "4xx_transactions": 1,
+                     "5xx_transactions": 0, "6xx_transactions": 0}  # fmt: skip
+    assert b.rpc("tm.stats")["waiting"] == 2
+    b.advance(40)
+    assert [b.rpc("tm.stats")[k] for k in ("current", "waiting")] == [0, 0]
+
+
+@pytest.mark.parametrize(("mode", "expected"), [(0, ["SIP/2.0 478 Unresolvable destination (478/TM)"]), (1, ["SIP/2.0 500 mine"])])
+def test_when_an_error_of_relaying_is_answered(bench, mode: int, expected: list[str]) -> None:
+    b = bench(f'modparam("tm", "delayed_reply", {mode})\nrequest_route {{ $du = "sip:nowhere.invalid"; if (!t_relay()) t_reply("500", "mine"); }}')
+    b.request("MESSAGE", "sip:bob@nowhere.invalid")
+    assert b.firsts() == expected
+
+
+@pytest.mark.parametrize(("allowed", "expected"), [(0, False), (1, True)])
+def test_failure_routes_of_own_requests(bench, allowed: int, expected: bool) -> None:
+    b = bench(f'modparam("tm", "enable_uac_fr", {allowed})\nrequest_route {{ exit; }}\nevent_route[tm:local-request] {{ t_on_failure("F"); }}\n'
+              'failure_route[F] { xlog("L_NOTICE", "failed with $T_reply_code\\n"); }')  # fmt: skip
+    b.rpc("tm.t_uac_start", "OPTIONS", "sip:x@127.0.0.1:7000", "", "", "From: <sip:a@b>\r\nTo: <sip:x@y>\r\n", "")
+    b.reply(b.take()[-1], "404 Not Found")
+    assert any("failed with 404" in line for line in b.log.lines) == expected
+
+
+@pytest.mark.parametrize(("name", "value"), [("reply_relay_mode", 0), ("e2e_cancel_hop_by_hop", 0), ("headers_mode", 1), ("evlreq_mode", 1)])
+def test_modes_that_are_not_there(bench, name: str, value: int) -> None:
+    with pytest.raises(ConfigError, match=f"{name} {value} is not implemented"):
+        bench(f'modparam("tm", "{name}", {value})\nrequest_route {{ exit; }}')

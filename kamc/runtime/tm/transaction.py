@@ -217,6 +217,7 @@ class Transaction:
     def wait(self, now: float) -> None:
         """The final reply is out: keep the transaction for retransmissions, then delete it (wt_timer)."""
         if self.waiting_timer is None:
+            self.engine.stats["waiting"] += 1
             self.waiting_timer = self.engine.timers.arm(now + self.engine.params.wt_timer / 1000, self._wait_over)
 
     def _wait_over(self, now: float) -> None:
@@ -238,7 +239,9 @@ class Transaction:
         for branch in self.branches:
             branch.release()
         self.server.stop()
-        self.engine.timers.disarm(self.waiting_timer)
+        if self.waiting_timer is not None:
+            self.engine.stats["waiting"] -= 1
+            self.engine.timers.disarm(self.waiting_timer)
         self.engine.timers.disarm(self.life_timer)
         self.engine.forget(self)
         self.rt.program_unpin()
