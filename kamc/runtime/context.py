@@ -176,6 +176,11 @@ class Ctx:
     def add_edit(self, start: int, end: int, text: str) -> None:
         self.edits.append((start, end, text))
 
+    def change_replies(self, key: str, change: Callable[[SipMessage], list[Edit]]) -> None:
+        """Have the replies to this request changed before they go upstream; ``key`` names the change, so that a later one takes its place."""
+        holder = self.t.request_ctx if self.t is not None and self.kind & (Routes.BRANCH | Routes.FAILURE) else self
+        holder.remember("reply_edits", {**(holder.recall("reply_edits") or {}), key: change})
+
     def replace_message(self, msg: SipMessage) -> None:
         """After ``msg_apply_changes``: the changed text is the message now."""
         self.msg = msg

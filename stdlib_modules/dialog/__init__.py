@@ -18,6 +18,8 @@ from kamc.runtime.sip.addr import NameAddr, parse_addr_list
 from kamc.runtime.sip.message import SipMessage, parse_message
 from kamc.runtime.tm.transaction import Transaction
 from stdlib_modules.dialog.commands import Commands
+from stdlib_modules.dialog.cseq import CseqTracking
+from stdlib_modules.dialog.database import AT_END, DatabaseFunctions
 from stdlib_modules.dialog.life import Watcher
 from stdlib_modules.dialog.model import (
     ANSWERED,
@@ -42,17 +44,14 @@ _DID_ONLY, _DID_NONE = 0, 2
 _PROPERTIES: Final = {"ka-src": KEEPALIVE_CALLER, "ka-dst": KEEPALIVE_CALLEE, "timeout-noreset": NO_RESET, "timeout-bye": TIMEOUT_BYE}
 
 
-class DialogModule(Commands, VariableFunctions):
+class DialogModule(Commands, VariableFunctions, CseqTracking, DatabaseFunctions):
     name = "dialog"
     depends = ("tm", "rr")
     stats = {"dialog": ("active_dialogs", "early_dialogs", "processed_dialogs", "expired_dialogs", "failed_dialogs")}
-    tuning_params = ("enable_stats", "timer_procs", "db_fetch_rows", "db_update_period", "wait_ack", "initial_cbs_inscript", "dlg_ctxiuid_mode", "dlg_mode")
+    tuning_params = ("enable_stats", "timer_procs", "db_fetch_rows", "wait_ack", "initial_cbs_inscript", "dlg_ctxiuid_mode", "dlg_mode")
     ignored_params = (
-        "db_url", "table_name", "call_id_column", "from_uri_column", "from_tag_column", "to_uri_column", "to_tag_column", "h_id_column", "h_entry_column",
-        "state_column", "start_time_column", "timeout_column", "to_cseq_column", "from_cseq_column", "to_route_column", "from_route_column",
-        "to_contact_column", "from_contact_column", "to_sock_column", "from_sock_column", "sflags_column", "toroute_name_column", "vars_table_name",
-        "vars_h_id_column", "vars_h_entry_column", "vars_key_column", "vars_value_column", "db_skip_load", "h_id_step", "dmq_peer_id",
-        "enable_dmq_ka_iflags_sync", "debug_variables", "bye_early_code", "bye_early_reason", "dlg_filter_mode", "keep_proxy_rr", "ruri_pvar",
+        "h_id_step", "dmq_peer_id", "enable_dmq_ka_iflags_sync", "debug_variables", "bye_early_code", "bye_early_reason", "dlg_filter_mode",
+        "keep_proxy_rr", "ruri_pvar",
     )  # fmt: skip
 
     class Params:
@@ -65,6 +64,35 @@ class DialogModule(Commands, VariableFunctions):
         dlg_match_mode: int = 0
         detect_spirals: int = 1
         db_mode: int = 0
+        db_url: str = "mysql://kamailio:kamailiorw@localhost/kamailio"
+        db_update_period: int = 60
+        db_skip_load: int = 0
+        table_name: str = "dialog"
+        call_id_column: str = "callid"
+        from_uri_column: str = "from_uri"
+        from_tag_column: str = "from_tag"
+        to_uri_column: str = "to_uri"
+        to_tag_column: str = "to_tag"
+        h_id_column: str = "hash_id"
+        h_entry_column: str = "hash_entry"
+        state_column: str = "state"
+        start_time_column: str = "start_time"
+        timeout_column: str = "timeout"
+        to_cseq_column: str = "callee_cseq"
+        from_cseq_column: str = "caller_cseq"
+        to_route_column: str = "callee_route_set"
+        from_route_column: str = "caller_route_set"
+        to_contact_column: str = "callee_contact"
+        from_contact_column: str = "caller_contact"
+        to_sock_column: str = "callee_sock"
+        from_sock_column: str = "caller_sock"
+        sflags_column: str = "sflags"
+        toroute_name_column: str = "toroute_name"
+        vars_table_name: str = "dialog_vars"
+        vars_h_id_column: str = "hash_id"
+        vars_h_entry_column: str = "hash_entry"
+        vars_key_column: str = "dialog_key"
+        vars_value_column: str = "dialog_value"
         profiles_with_value: str = ""
         profiles_no_value: str = ""
         bridge_controller: str = "sip:controller@kamailio.org"
@@ -91,9 +119,10 @@ class DialogModule(Commands, VariableFunctions):
 
     def mod_init(self) -> None:
         p = self.p
-        for name in ("db_mode", "track_cseq_updates", "enable_dmq"):
-            if getattr(p, name):
-                raise ConfigError(f"dialog: {name} {getattr(p, name)} is not implemented by kamc: only 0")
+        if p.enable_dmq:
+            raise ConfigError("dialog: enable_dmq is not implemented by kamc: only 0")
+        if not 0 <= p.db_mode <= AT_END:
+            raise ConfigError("dialog: db_mode is 0 (none), 1 (at once), 2 (by the timer) or 3 (at the end)")
         if not 0 <= p.dlg_match_mode <= 2:
             raise ConfigError(f"dialog: dlg_match_mode is 0, 1 or 2, not {p.dlg_match_mode}")
         if p.default_timeout <= 0:
@@ -108,6 +137,8 @@ class DialogModule(Commands, VariableFunctions):
         self.rt.worker.every(10.0, self.clean)
         if p.ka_timer > 0 and p.ka_interval > 0:
             self.rt.worker.every(float(p.ka_timer), self.ask_who_is_there)
+        self.on_request.append(self.follow_cseq)
+        self.start_database()
 
     @modparam("bridge_controller")
     def set_controller(self, text: str) -> None:
@@ -127,7 +158,7 @@ class DialogModule(Commands, VariableFunctions):
             if known is not None and known[0].state != DELETED:
                 ctx.remember("dialog", known[0])
                 return None
-        entry, ident = self.table.next_id(msg.call_id, msg.from_tag)
+        entry, ident = self.table.next_id(msg.call_id)
         dialog = Dialog(entry, ident, msg.call_id, msg.from_.uri, msg.to.uri, ctx.ruri, self.p.default_timeout, self.rt.wall_time())
         contact = msg.address("contact")
         dialog.caller = Leg(msg.from_tag, contact.uri if contact is not None else "", msg.cseq[0], _record_routes(msg), ctx.flow.listener)

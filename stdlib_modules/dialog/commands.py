@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -21,14 +22,15 @@ _STATES = {"u": UNCONFIRMED, "e": EARLY, "a": ANSWERED, "c": CONFIRMED, "d": DEL
 def _leg(leg: Leg | None) -> dict[str, Any]:
     if leg is None:
         return dict.fromkeys(("tag", "contact", "cseq", "route_set", "socket"))
-    return {"tag": leg.tag, "contact": leg.contact, "cseq": str(leg.cseq), "route_set": ", ".join(leg.routes), "socket": str(leg.socket) if leg.socket else ""}
+    return {"tag": leg.tag, "contact": leg.contact, "cseq": str(leg.cseq), "route_set": ",".join(leg.routes), "socket": str(leg.socket) if leg.socket else ""}
 
 
-def row(d: Dialog) -> dict[str, Any]:
+def row(d: Dialog, now: float) -> dict[str, Any]:
+    """A dialog as RPC shows it at a wall-clock second."""
     return {
         "h_entry": d.entry, "h_id": d.id, "ref": 1 if d.state in (UNCONFIRMED, EARLY, DELETED) else 2, "call-id": d.call_id, "from_uri": d.from_uri,
         "to_uri": d.to_uri, "state": d.state, "start_ts": int(d.started), "init_ts": int(d.created), "end_ts": int(d.ended),
-        "duration": int(d.ended - d.started) if d.ended and d.started else 0, "timeout": int(d.ends_at), "lifetime": d.lifetime, "dflags": d.dflags,
+        "duration": int((d.ended or now) - d.started) if d.started else 0, "timeout": int(d.ends_at), "lifetime": d.lifetime, "dflags": d.dflags,
         "sflags": d.sflags, "iflags": d.iflags, "caller": _leg(d.caller), "callee": _leg(d.callee),
         "profiles": [{name: value} if value else name for name, value in reversed(d.profiles)],
         "variables": [{name: value} for name, value in reversed(d.variables.items())],
@@ -49,7 +51,19 @@ class Commands(ProfileFunctions, RequestFunctions):
     @rpc("dlg.list", "dlg.list_ctx")
     def rpc_list(self) -> list[dict[str, Any]]:
         """All dialogs."""
-        return [row(d) for d in self.table]
+        return [row(d, self.rt.wall_time()) for d in self.table]
+
+    @rpc("dlg.dump_file")
+    def rpc_dump(self, file: str) -> None:
+        """Write all dialogs into a file, one JSON object per line."""
+        try:
+            with open(file, "w", encoding="utf-8") as out:
+                for d in self.table:
+                    line = {k.replace("-", "_"): v for k, v in row(d, 0).items() if k != "duration"}
+                    line |= {"profiles": dict(reversed(d.profiles)), "variables": dict(reversed(d.variables.items()))}
+                    out.write(json.dumps(line, separators=(",", ":")) + "\n")
+        except OSError as err:
+            raise RpcFault(500, f"cannot write {file}: {err.strerror or err}") from None
 
     @rpc("dlg.briefing")
     def rpc_briefing(self, fields: str = "ft") -> list[dict[str, Any]]:
@@ -59,7 +73,7 @@ class Commands(ProfileFunctions, RequestFunctions):
     @rpc("dlg.dlg_list", "dlg.dlg_list_ctx")
     def rpc_dlg_list(self, callid: str, from_tag: str = "") -> dict[str, Any]:
         """One dialog."""
-        return next((row(d) for d in self.table.by_call.get(callid, ()) if not from_tag or d.caller.tag == from_tag), {})
+        return next((row(d, self.rt.wall_time()) for d in self.table.by_call.get(callid, ()) if not from_tag or d.caller.tag == from_tag), {})
 
     @rpc("dlg.list_match", "dlg.list_match_ctx")
     def rpc_match(self, key: str, operator: str, value: str, limit: int | str = 0) -> list[dict[str, Any]]:
@@ -73,7 +87,7 @@ class Commands(ProfileFunctions, RequestFunctions):
         }  # fmt: skip
         if operator not in tests:
             raise RpcFault(500, "Invalid matching operator parameter")
-        found = [row(d) for d in self.table if tests[operator](read(d))]
+        found = [row(d, self.rt.wall_time()) for d in self.table if tests[operator](read(d))]
         return found[: int(limit)] if int(limit) > 0 else found
 
     def _dialog(self, entry: int, ident: int) -> Dialog:
@@ -156,7 +170,7 @@ class Commands(ProfileFunctions, RequestFunctions):
     def rpc_profile_list(self, profile: str, value: str | None = None) -> list[dict[str, Any]]:
         """The dialogs of a profile."""
         self._profile(profile)
-        return [row(d) for d in self.members(profile, value)]
+        return [row(d, self.rt.wall_time()) for d in self.members(profile, value)]
 
 
 

@@ -73,7 +73,6 @@ class Life(Module):
             self.rt.run_event("dialog:end", work)
         self.move(dialog, DELETED)
         dialog.profiles.clear()
-        dialog.variables.clear()
 
     def tell(self, what: str, dialog: Dialog, ctx: Ctx | None) -> None:
         for watcher in self.watchers:

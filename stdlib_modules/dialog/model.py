@@ -107,9 +107,9 @@ class DialogTable:
     def __iter__(self) -> Iterator[Dialog]:
         return iter(list(self.by_id.values()))
 
-    def next_id(self, call_id: str, from_tag: str) -> tuple[int, int]:
+    def next_id(self, call_id: str) -> tuple[int, int]:
         self.serial += 1
-        return core_hash(call_id, from_tag, self.size), self.serial
+        return core_hash(call_id, size=self.size), self.serial
 
     def add(self, dialog: Dialog) -> None:
         self.by_id[dialog.entry, dialog.id] = dialog

@@ -10,6 +10,7 @@ from kamc.errors import SipError
 from kamc.runtime.context import Ctx
 from kamc.runtime.sip.message import SipMessage
 from kamc.runtime.sip.uri import split_quoted
+from stdlib_modules.dialog.cseq import difference
 from stdlib_modules.dialog.life import Life
 from stdlib_modules.dialog.model import ANSWERED, CALLEE, CALLER, CONFIRMED, DELETED, KEEPALIVE_CALLEE, KEEPALIVE_CALLER, Dialog
 
@@ -29,7 +30,8 @@ class RequestFunctions(Life):
             return False
         from_uri, to_uri = (dialog.from_uri, dialog.to_uri) if side == CALLEE else (dialog.to_uri, dialog.from_uri)
         sender.cseq += step
-        lines = f"To: <{to_uri}>;tag={to.tag}\r\nFrom: <{from_uri}>;tag={sender.tag}\r\nCSeq: {sender.cseq} {method}\r\nCall-ID: {dialog.call_id}\r\n"
+        number = sender.cseq + (difference(dialog) if side == CALLEE else 0)
+        lines = f"To: <{to_uri}>;tag={to.tag}\r\nFrom: <{from_uri}>;tag={sender.tag}\r\nCSeq: {number} {method}\r\nCall-ID: {dialog.call_id}\r\n"
         routes = "".join(f"Route: {route}\r\n" for route in to.routes)
         extra = self.p.dlg_extra_hdrs if method == "BYE" else ""
         extra += self.p.lreq_callee_headers if side == CALLEE else ""

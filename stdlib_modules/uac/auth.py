@@ -94,6 +94,9 @@ class AuthFunctions:
         at = msg.body_start - blank_line(msg)
         ctx.add_edit(at, at, line)
         ctx.ruri_used = False
+        dialogs = self.rt.module("dialog")
+        if dialogs is not None:
+            dialogs.authenticated(ctx)
         return 1
 
     @staticmethod

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable
 from typing import Any, Final
 
 from kamc.declare import Routes, function
 from kamc.errors import ConfigError
 from kamc.runtime.context import Ctx
 from kamc.runtime.pv.bind import BoundPv
-from kamc.runtime.sip.edits import Edit
-from kamc.runtime.sip.message import SipMessage
+from kamc.runtime.sip.edits import restored
 
 _REQUEST_BRANCH: Final = Routes.REQUEST | Routes.BRANCH
 
@@ -129,11 +127,8 @@ class ReplaceFunctions:
         value = (f"{display} " if display else "") + f"<{uri}>" + (f";{address.params}" if address.params else "")
         ctx.add_edit(header[3], header[4], f"{header[1]}: {value}\r\n")
         if self.restore:
-            holder = ctx.t.request_ctx if ctx.t is not None and ctx.kind is Routes.BRANCH else ctx
-            changes: dict[str, Callable[[SipMessage], list[Edit]]] = dict(holder.recall("reply_edits") or {})
             original = header[2]
-            changes[key] = lambda reply: _original(reply, key, original)
-            holder.remember("reply_edits", changes)
+            ctx.change_replies(key, lambda reply: restored(reply, key, original))
         return True
 
     # -- restoring -------------------------------------------------------------------------------------------------------
@@ -174,13 +169,3 @@ class ReplaceFunctions:
 
 def _quoted(display: str) -> str:
     return display if not display or display.startswith('"') else '"' + display.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _original(reply: SipMessage, key: str, value: str) -> list[Edit]:
-    """The edit that puts the header of the request back into a reply; a To keeps the tag that the reply has."""
-    header = reply.first.get(key)
-    if header is None:
-        return []
-    if key == "to" and reply.to_tag and ";tag=" not in value.lower():
-        value = f"{value};tag={reply.to_tag}"
-    return [(header[3], header[4], f"{header[1]}: {value}\r\n")]

@@ -88,7 +88,7 @@ def test_states_events_and_counters_of_a_call(bench) -> None:
     assert info.get("X-Known") == "4 early"
     assert events(b) == ["start c1 200 3 early"]
     (bye,) = within(b, "BYE", did=did(invite), cseq=3)
-    assert bye.get("X-Known") == "5 <null>"
+    assert bye.get("X-Known") == "5 early"
     assert events(b) == ["end BYE c1 5 1 early"]
     assert (state(b), counters(b)) == (5, {"active": 0, "early": 0, "processed": 1, "expired": 0, "failed": 0})
     b.reply(bye, "200 OK")
@@ -254,7 +254,7 @@ def test_keepalive_ends_a_call_whose_party_is_gone(bench) -> None:
 
 
 @pytest.mark.parametrize(
-    "params", ['"db_mode", 1', '"track_cseq_updates", 1', '"enable_dmq", 1', '"default_timeout", 0', '"dlg_match_mode", 3', '"profiles_no_value", "caller"']
+    "params", ['"enable_dmq", 1', '"default_timeout", 0', '"dlg_match_mode", 3', '"profiles_no_value", "caller"']
 )
 def test_what_is_refused_at_start(bench, params: str) -> None:
     with pytest.raises(ConfigError, match="dialog: "):

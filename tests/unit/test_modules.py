@@ -50,8 +50,7 @@ def test_whole_modules(name: str) -> None:
         "avpops": {"avp_db_load", "avp_db_store", "avp_db_delete", "avp_db_query"},  # databases
         "dispatcher": {"ds_oc_set_attrs", "ds_dsg_fetch", "ds_dsg_fetch_uri"},  # overload control
         "ipops": {"ptr_query", "srv_query", "naptr_query", "dns_set_local_ttl"},  # DNS
-        # databases, DMQ, and one that the documentation does not name
-        "dialog": {"dlg_db_load_callid", "dlg_db_load_extra", "dlg_remove_dialogs_from_node", "dlg_update_state"},
+        "dialog": {"dlg_remove_dialogs_from_node", "dlg_update_state"},  # DMQ, and one that the documentation does not name
         "msrp": msrp,  # MSRP on TCP connections
     }
     cls = find_module(name)

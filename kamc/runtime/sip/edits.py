@@ -7,7 +7,10 @@ in which the edits were made; an edit inside a stretch that is gone already is g
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kamc.runtime.sip.message import SipMessage
 
 Edit = tuple[int, int, str]
 
@@ -56,6 +59,16 @@ def apply_edits(text: str, edits: list[Edit], start: int, end: int) -> str:
         at = stop
     pieces.append(text[at:end])
     return "".join(pieces)
+
+
+def restored(msg: SipMessage, key: str, value: str) -> list[Edit]:
+    """The edit that gives a header another value; a To keeps the tag that the message has."""
+    header = msg.first.get(key)
+    if header is None:
+        return []
+    if key == "to" and msg.to_tag and ";tag=" not in value.lower():
+        value = f"{value};tag={msg.to_tag}"
+    return [(header[3], header[4], f"{header[1]}: {value}\r\n")]
 
 
 def _position(edit: Edit) -> tuple[int, bool]:

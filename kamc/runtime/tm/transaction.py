@@ -14,6 +14,7 @@ from kamc.runtime.context import Branch as Target
 from kamc.runtime.context import Ctx
 from kamc.runtime.net.endpoint import Dest, Flow
 from kamc.runtime.sip.build import build_forwarded_reply, build_hop_request
+from kamc.runtime.sip.edits import Edit
 from kamc.runtime.sip.message import SipMessage, parse_message
 from kamc.runtime.tm.timers import Timer
 from kamc.runtime.tm.uac import ClientTransaction, InviteClient, NonInviteClient
@@ -347,7 +348,7 @@ class Transaction:
         # a 2xx that follows another final reply of the same branch comes from a broken UAS: it is dropped, as in Kamailio
         if branch.status < 300:
             self._run_reply_route(branch, ctx)
-            self.engine.host.forward_reply(ctx)
+            self._forward_late(ctx)
 
     def send_ack(self, branch: ClientBranch, reply: SipMessage) -> None:
         """The hop-by-hop ACK for a negative final reply."""
@@ -403,12 +404,19 @@ class Transaction:
         self.relayed_branch = branch.index
         self._relay(msg, ctx, code, now)
 
+    def _changes(self, msg: SipMessage) -> list[Edit]:
+        """What modules want changed in a reply before it goes upstream."""
+        changes = self.request_ctx.recall("reply_edits")
+        return [edit for change in changes.values() for edit in change(msg)] if changes else []
+
+    def _forward_late(self, ctx: Ctx) -> None:
+        """A 2xx that another final reply came before goes on by itself (RFC 3261 section 16.7 step 5)."""
+        ctx.edits = [*ctx.edits, *self._changes(ctx.msg)]
+        self.engine.host.forward_reply(ctx)
+
     def _relay(self, msg: SipMessage, ctx: Ctx, code: int, now: float, *, extra: str = "") -> None:
         """Send a received reply on upstream, with the script's edits."""
-        edits = ctx.edits
-        changes = self.request_ctx.recall("reply_edits")
-        if changes:
-            edits = [*edits, *(edit for change in changes.values() for edit in change(msg))]
+        edits = [*ctx.edits, *self._changes(msg)]
         if extra:
             edits = [*edits, (msg.body_start - 2, msg.body_start - 2, extra)]
         line = None
@@ -434,7 +442,7 @@ class Transaction:
             if self.is_invite and 200 <= code < 300 and branch.reply is not None:
                 ctx = self.extra.get(f"reply{branch.index}")
                 if ctx is not None:
-                    self.engine.host.forward_reply(ctx)
+                    self._forward_late(ctx)
             return
         if code < 300:
             self.relayed_branch = branch.index
