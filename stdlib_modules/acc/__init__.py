@@ -7,17 +7,18 @@ from datetime import datetime
 from typing import Any
 
 from kamc.declare import ANY, function
-from kamc.declare.values import Value, shown
+from kamc.declare.values import Value, to_str
 from kamc.errors import ConfigError
 from kamc.runtime.context import Ctx
 from kamc.runtime.db import Cell, Database
 from kamc.runtime.sip.addr import parse_addr
 from kamc.runtime.tm.transaction import Transaction
 from stdlib_modules.acc.cdr import CdrRecords
-from stdlib_modules.acc.fields import Extra, parse_extra, time_fields
+from stdlib_modules.acc.fields import Extra, legs_of, parse_extra, parse_legs, time_fields
 
 _STATUS = re.compile(r"SIP/2\.0 (\d+) ([^\r\n]*)")
 _TO = re.compile(r"^(?:To|t)[ \t]*:[ \t]*([^\r\n]*)", re.M | re.I)
+_REASON = re.compile(r"^Reason[ \t]*:(.*?)\r?$", re.M | re.I)
 _VERSION = 5
 
 
@@ -70,11 +71,15 @@ class Acc(CdrRecords):
         cdr_expired_dlg_enable: int = 0
         cdr_on_failed: int = 1
         cdrs_table: str = ""
+        multi_leg_info: str = ""
+        reason_from_hf: int = 0
 
     def mod_init(self) -> None:
         p = self.p
         self.extra: Extra = parse_extra(self.rt, "log_extra", p.log_extra)
         self.db_extra: Extra = parse_extra(self.rt, "db_extra", p.db_extra)
+        #: what each leg of a call adds
+        self.legs = parse_legs(p.multi_leg_info)
         self.db: Database | None = None
         if p.db_url:
             self.db = self.rt.database(p.db_url)
@@ -105,7 +110,8 @@ class Acc(CdrRecords):
         if t.method == "ACK":
             return
         found = _STATUS.match(text)
-        reason = found.group(2) if found else ""
+        header = _REASON.search(text) if self.p.reason_from_hf else None
+        reason = header.group(1).strip() if header is not None else found.group(2) if found else ""
         if code < 200 and not (self.p.early_media and code in (180, 183)):
             return
         to = _TO.search(text)
@@ -151,7 +157,9 @@ class Acc(CdrRecords):
         times = time_fields(now, self.p.time_mode, self.p.time_attr, self.p.time_exten, self.p.time_format) if self.p.time_mode else []
         if what and self.p.log_level <= self.rt.log.level:
             names = ("method", "from_tag", "to_tag", "call_id", "code", "reason")
-            pairs: list[tuple[str, Any]] = [("timestamp", int(now)), *zip(names, values, strict=True), *((name, shown(get(work))) for name, get in self.extra), *times]
+            legs = [pair for leg in legs_of(self.legs, work) for pair in leg]
+            pairs: list[tuple[str, Any]] = [("timestamp", int(now)), *zip(names, values, strict=True),
+                                            *((name, "" if (v := get(work)) is None else to_str(v)) for name, get in self.extra), *legs, *times]  # fmt: skip
             self.rt.log.write(self.p.log_level, f"ACC: {what}: " + ";".join(f"{name}={value}" for name, value in pairs), "acc")
         if table:
             self._insert(table, values, now, times, work)
@@ -166,7 +174,8 @@ class Acc(CdrRecords):
         for name, get in self.db_extra:
             value: Value = get(work)
             row[name] = value if value is not None or p.acc_extra_nullable else ""
-        self.db.post(table, row, self.lost)
+        for leg in legs_of(self.legs, work) or [[]]:
+            self.db.post(table, {**row, **dict(leg)}, self.lost)
 
     @staticmethod
     def _comment(comment: str) -> tuple[int, str]:

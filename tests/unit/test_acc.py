@@ -114,3 +114,34 @@ def test_time_modes(bench, mode: int, shape: str) -> None:
 def test_parameters_that_do_not_fit(bench, params: str) -> None:
     with pytest.raises(ConfigError, match="acc: "):
         bench(f'loadmodule "acc.so"\n{params}\nrequest_route {{ exit; }}\n')
+
+
+LEGS = """loadmodule "acc.so"
+modparam("acc", "log_flag", 1)
+modparam("acc", "log_missed_flag", 1)
+modparam("acc", "log_extra", "ex=$hdr(X-E)")
+modparam("acc", "multi_leg_info", "src=$avp(src);dst=$avp(s:dst)")
+modparam("acc", "reason_from_hf", 1)
+request_route {
+    setflag(1);
+    if ($rU == "legs") { $avp(src) = "s1"; $avp(dst) = "d1"; $avp(src) = "s2"; $avp(dst) = "d2"; $avp(src) = 3; }
+    $du = "sip:127.0.0.1:7000"; t_relay();
+}
+"""
+
+
+@pytest.mark.parametrize(("user", "reply", "expected"), [
+    ("legs", ("200 OK",), "code=200;reason=OK;ex=;src=3;dst=d2;src=s2;dst=d1;src=s1;dst="), ("none", ("200 OK",), "code=200;reason=OK;ex=;src=;dst="),
+    ("bad", ("486 Busy", 'Reason: SIP;cause=600;text="Gone fishing"', "Reason: Q.850;cause=1"), 'code=486;reason=SIP;cause=600;text="Gone fishing";ex=;src=;dst='),
+])  # fmt: skip
+def test_legs_of_a_call_and_reasons(bench, user: str, reply: tuple[str, ...], expected: str) -> None:
+    b = bench(LEGS)
+    b.request("INVITE", f"sip:{user}@h")
+    b.reply(b.take()[-1], *reply)
+    assert any(line.endswith(expected) for line in b.log.lines)
+
+
+@pytest.mark.parametrize("text", ["src", "src=$var(x)", "=$avp(a)", "src=$avp($var(x))"])
+def test_legs_that_are_no_avps(bench, text: str) -> None:
+    with pytest.raises(ConfigError, match="multi_leg_info"):
+        bench(LEGS.replace("src=$avp(src);dst=$avp(s:dst)", text))
