@@ -18,7 +18,7 @@ from kamc.declare.values import EvalError, Value
 from kamc.errors import ConfigError
 from kamc.runtime.context import Ctx
 from kamc.runtime.db import Database, open_database
-from kamc.runtime.net.endpoint import Flow, Listener
+from kamc.runtime.net.endpoint import BELOW, Flow, Listener
 from kamc.runtime.pv.bind import BoundPv, Getter, Setter, bind, bind_format
 from kamc.runtime.selects import bind_select
 from kamc.runtime.sip.message import SipMessage
@@ -202,7 +202,7 @@ class Runtime:
 
     def is_myself(self, host: str, port: int = 0, proto: str = "") -> bool:
         """Whether an address is ours: a listening socket or an alias. Port 0 counts as 5060 (5061 for tls)."""
-        host = host.lower()
+        host, proto = host.lower(), BELOW.get(proto, proto)
         wanted = port or (5061 if proto == "tls" else 5060)
         for listener in self.worker.listeners:
             if (not proto or listener.proto == proto) and listener.port == wanted and listener.host == host:

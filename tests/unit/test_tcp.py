@@ -63,7 +63,7 @@ class Setup:
         self.got: list[tuple[bytes, int]] = []
         self.lost: list[tuple[str, int]] = []
         self.loop = Loop()
-        self.hub = TcpHub(Log(-9), lambda: self.now, self.params.__getitem__, lambda m, listener, remote, number: self.got.append((m, number)), self.lost.append)
+        self.hub = TcpHub(Log(-9), lambda: self.now, self.params.__getitem__, lambda m, listener, remote, number, proto: self.got.append((m, number)), self.lost.append)
         self.server = bind_tcp(Listener("tcp", "127.0.0.1", 0))
         self.address = self.server.getsockname()
         self.listener = Listener("tcp", *self.address)

@@ -20,7 +20,7 @@ from kamc.declare.routes import Drop, Exit, Routes
 from kamc.declare.values import EvalError
 from kamc.errors import SipError
 from kamc.runtime.context import Ctx
-from kamc.runtime.net.endpoint import PROTO_ID, Dest, Flow, Listener, is_ip
+from kamc.runtime.net.endpoint import BELOW, PROTO_ID, Dest, Flow, Listener, is_ip
 from kamc.runtime.sip.addr import parse_addr
 from kamc.runtime.sip.build import build_forwarded_reply, build_reply, build_request, via_with_source
 from kamc.runtime.sip.edits import for_socket
@@ -58,6 +58,8 @@ class Datapath:
         self.post_script: list[Callable[[Ctx], None]] = []
         #: asked about replies of no transaction; False drops them
         self.stray_reply: Callable[[Ctx], bool] | None = None
+        #: of module tls: what a run wants of a connection that it may open
+        self.tls_wish: Callable[[Ctx], tuple[str, str]] | None = None
         #: modules may change what goes out (topoh, siptrace): text in, text out
         self.outgoing_filters: list[Callable[[str, Dest], str | None]] = []
         #: the same for what came in, before it is parsed; None drops it
@@ -66,25 +68,28 @@ class Datapath:
     def add_listener(self, listener: Listener, send: Callable[..., Any]) -> None:
         self.senders[listener] = send
         self.by_proto.setdefault(listener.proto, []).append(listener)
+        for above, below in BELOW.items():
+            if below == listener.proto:
+                self.by_proto.setdefault(above, []).append(listener)
 
     def random_id(self) -> int:
         return self._random.getrandbits(32)
 
     # -- in --------------------------------------------------------------------------------------------------------------
 
-    def received(self, data: bytes, listener: Listener, address: tuple[Any, ...], conn: int = 0) -> None:
-        """A datagram, or a framed message of a stream."""
+    def received(self, data: bytes, listener: Listener, address: tuple[Any, ...], conn: int = 0, proto: str = "") -> None:
+        """A datagram, or a framed message of a stream; ``proto`` when it is not the listener's."""
         if len(data) < 10:
             return  # keep-alives and stray bytes
         waits = self.worker.waits
         if waits.active and waits.job is None:
-            waits.run(self.received, data, listener, address, conn)
+            waits.run(self.received, data, listener, address, conn, proto)
             return
         rt = self.worker.rt
         if rt is None:
             return
         text = data.decode("latin-1")
-        flow = Flow(listener, address[0], address[1], conn)
+        flow = Flow(listener, address[0], address[1], conn, proto)
         for change in self.incoming_filters:
             changed = change(text, flow)
             if changed is None:
@@ -320,7 +325,9 @@ class Datapath:
             if dest.proto == "udp":
                 self.senders[dest.listener](data, (dest.ip, dest.port))
             else:
-                self.worker.streams.send(dest.listener, data, (dest.ip, dest.port), dest.conn, connect=dest.connect, close=dest.close)
+                # nobody can be called over WebSocket: who wants to be reached has opened a connection
+                connect = dest.connect and dest.proto not in BELOW
+                self.worker.streams.send(dest.listener, data, (dest.ip, dest.port), dest.conn, connect=connect, close=dest.close, wish=dest.wish)
         except (BlockingIOError, InterruptedError):
             # as lost on the way: whoever sent it repeats it
             self.worker.counters.add("core", "send_queue_full")
@@ -349,21 +356,27 @@ class Datapath:
 
     def dest_for(self, ctx: Ctx, proto: str, host: str, port: int) -> Dest | None:
         """A destination from a host and port; names are resolved."""
-        listener = self.listener_for(ctx, proto, host)
+        ip = host.strip("[]") if is_ip(host) else self.lookup(host)
+        known = self.worker.streams.find((ip, port), secure=proto == "wss") if proto in BELOW and ip else None
+        listener = known.listener if known is not None else self.listener_for(ctx, proto, host)
         if listener is None:
             self.log.error("no %s socket to send from", proto)
             return None
-        ip = host.strip("[]") if is_ip(host) else self.lookup(host)
-        return Dest(listener, proto, ip, port, ctx.forward_conn, connect=not ctx.forward_no_connect, close=ctx.forward_close) if ip else None
+        if not ip:
+            return None
+        dest = Dest(listener, proto, ip, port, ctx.forward_conn, connect=not ctx.forward_no_connect, close=ctx.forward_close)
+        if self.tls_wish is not None and proto == "tls":
+            dest.wish = self.tls_wish(ctx)
+        return dest
 
     def listener_for(self, ctx: Ctx, proto: str, host: str = "") -> Listener | None:
         """The socket to send from: the forced one, the one that received, else the first of the protocol and family."""
-        wanted = ctx.send_socket
-        if wanted is not None and wanted.proto == proto:
+        wanted, below = ctx.send_socket, BELOW.get(proto, proto)
+        if wanted is not None and wanted.proto == below:
             return wanted
         six = ":" in host
         own = ctx.flow.listener
-        if own.proto == proto and own in self.senders and (":" in own.host) == six:
+        if own.proto == below and own in self.senders and (":" in own.host) == six:
             return own
         candidates = self.by_proto.get(proto, [])
         return next((c for c in candidates if (":" in c.host) == six), candidates[0] if candidates else None)

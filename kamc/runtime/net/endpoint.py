@@ -8,6 +8,8 @@ from functools import lru_cache
 
 PROTOS = ("udp", "tcp", "tls", "sctp", "ws", "wss")
 #: Kamailio's numbers for transports, as $pr-like variables and flags show them
+#: the transport below
+BELOW = {"ws": "tcp", "wss": "tls"}
 PROTO_ID = {"udp": 1, "tcp": 2, "tls": 3, "sctp": 4, "ws": 5, "wss": 6}
 
 
@@ -43,9 +45,10 @@ class Flow:
 
     __slots__ = ("conn", "listener", "proto", "remote_ip", "remote_port")
 
-    def __init__(self, listener: Listener, remote_ip: str, remote_port: int, conn: int = 0) -> None:
+    def __init__(self, listener: Listener, remote_ip: str, remote_port: int, conn: int = 0, proto: str = "") -> None:
         self.listener = listener
-        self.proto = listener.proto
+        #: as the listener's, or ws and wss on its connections
+        self.proto = proto or listener.proto
         self.remote_ip = remote_ip
         self.remote_port = remote_port
         self.conn = conn
@@ -55,11 +58,13 @@ class Dest:
     """Where a message goes: a socket to send from and a numeric address. For streams also the connection to use while it lives, whether
     a new one may be opened, and whether it is closed afterwards."""
 
-    __slots__ = ("close", "conn", "connect", "ip", "listener", "port", "proto")
+    __slots__ = ("close", "conn", "connect", "ip", "listener", "port", "proto", "wish")
 
     def __init__(self, listener: Listener, proto: str, ip: str, port: int, conn: int = 0, *, connect: bool = True, close: bool = False) -> None:
         self.listener, self.proto, self.ip, self.port = listener, proto, ip, port
         self.conn, self.connect, self.close = conn, connect, close
+        #: of a TLS connection that may have to be opened: see net/tcp.py
+        self.wish = ("", "")
 
     @property
     def key(self) -> tuple[str, str, int]:

@@ -85,9 +85,9 @@ def _add(out: list[Listener], unserved: list[str], item: dict[str, Any], socket_
         for address in addresses_of(host, item["where"]):
             for one in protos:
                 number = port if port > 0 else (5061 if one == "tls" else default_port)
-                if one == "tcp" and not tcp:
+                if one in ("tcp", "tls") and not tcp:
                     continue
-                if one not in ("udp", "tcp"):
+                if one not in ("udp", "tcp", "tls") or (one == "tls" and not tls):
                     unserved.append(f"{one}:{address}:{number}")
                     continue
                 if any(s.proto == one and s.host == address and s.port == number for s in out):

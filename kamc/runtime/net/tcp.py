@@ -1,4 +1,4 @@
-"""TCP: connections that were accepted or opened, found by id or by the address of the peer (RFC 3261 section 18).
+"""TCP and TLS: connections that were accepted or opened, found by id or by the address of the peer (RFC 3261 section 18).
 
 A write never waits: what the socket does not take is queued on the connection, up to tcp_conn_wq_max bytes. A connection that cannot be
 opened, breaks or falls silent is closed, and whoever sent over it hears of it through ``Hub.lost``.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable
+import ssl
+from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Any, Final, Protocol
 
@@ -20,7 +21,8 @@ from kamc.runtime.sip.framing import PING, PONG, StreamFramer
 _READ: Final = 65536
 #: connections taken per wake-up
 _BATCH: Final = 16
-_BUSY: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR})
+#: not an error: the socket, or TLS above it, has to wait
+_WAITS: Final = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 Address = tuple[str, int]
 
@@ -51,6 +53,30 @@ def bind_tcp(listener: Listener, backlog: int = 1024) -> socket.socket:
     return sock
 
 
+class Security(Protocol):
+    """Who knows certificates: module tls. Both methods raise OSError. ``lifetime``: seconds of silence that a connection survives."""
+
+    lifetime: float
+
+    def server(self, sock: socket.socket, listener: Listener) -> ssl.SSLSocket:
+        """The server side of a connection that was accepted, before its handshake."""
+        ...
+
+    def client(self, sock: socket.socket, listener: Listener, remote: Address, wish: tuple[str, str] = ("", "")) -> ssl.SSLSocket:
+        """The client side of a connection that was opened, before its handshake. ``wish``: a server name, and the name of a section."""
+        ...
+
+
+class Codec(Protocol):
+    """What a connection speaks after its SIP framing was exchanged for another one: WebSocket."""
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Whole messages. Raises SipError: the stream cannot be understood from there on."""
+        ...
+
+    def encode(self, data: bytes) -> bytes: ...
+
+
 class Closing(Enum):
     """Why a connection ended."""
 
@@ -63,7 +89,7 @@ class Closing(Enum):
 class Connection:
     """One TCP connection. ``remotes`` are the peer addresses that lead to it: its own and aliases."""
 
-    __slots__ = ("close_when_sent", "deadline", "framer", "id", "lifetime", "listener", "opening", "out", "remote", "remotes", "sock")
+    __slots__ = ("close_when_sent", "codec", "deadline", "framer", "id", "lifetime", "listener", "opening", "out", "remote", "remotes", "shaking", "sock", "wish")
 
     def __init__(self, number: int, sock: socket.socket, listener: Listener, remote: Address, framer: StreamFramer, *, opening: bool) -> None:
         self.id, self.sock, self.listener, self.remote, self.framer, self.opening = number, sock, listener, remote, framer, opening
@@ -73,6 +99,25 @@ class Connection:
         #: seconds of silence that it survives
         self.lifetime = 0.0
         self.close_when_sent = False
+        #: the TLS handshake is not over
+        self.shaking = False
+        self.codec: Codec | None = None
+        #: of a TLS connection that we open: the server name to ask for, and the section of tls.cfg
+        self.wish = ("", "")
+
+    @property
+    def secure(self) -> bool:
+        return self.listener.proto == "tls"
+
+    @property
+    def proto(self) -> str:
+        """tcp, tls, ws or wss."""
+        if self.codec is None:
+            return self.listener.proto
+        return "wss" if self.secure else "ws"
+
+    def key(self, address: Address) -> tuple[bool, str, int]:
+        return self.secure, *address
 
 
 class TcpHub:
@@ -82,7 +127,9 @@ class TcpHub:
         self.log, self.clock, self.param, self.receive, self.lost = log, clock, param, receive, lost
         self.loop: Loop | None = None
         self.connections: dict[int, Connection] = {}
-        self._by_remote: dict[Address, Connection] = {}
+        self._by_remote: dict[tuple[bool, str, int], Connection] = {}
+        #: set by module tls
+        self.security: Security | None = None
         self._next_id = 0
         #: modules that want to hear of the end of connections, by their names
         self.on_closed: dict[str, Callable[[Connection, Closing], None]] = {}
@@ -97,15 +144,18 @@ class TcpHub:
         for _ in range(_BATCH):
             try:
                 sock, address = server.accept()
+            except _WAITS:
+                return
             except OSError as err:
-                if err.errno not in _BUSY:
-                    self.log.error("cannot accept on %s: %s", listener, err.strerror or err)
+                self.log.error("cannot accept on %s: %s", listener, err.strerror or err)
                 return
             if len(self.connections) >= self.param("tcp_max_connections"):
                 self.log.error("tcp_max_connections reached, closing the connection from %s:%d", address[0], address[1])
                 sock.close()
                 continue
-            self._add(sock, listener, (address[0], address[1]), opening=False)
+            conn = self._add(sock, listener, (address[0], address[1]), opening=False)
+            if conn.secure:
+                self._secure(conn)
 
     def _add(self, sock: socket.socket, listener: Listener, remote: Address, *, opening: bool) -> Connection:
         sock.setblocking(False)
@@ -114,7 +164,7 @@ class TcpHub:
         framer = StreamFramer(self.param("tcp_rd_buf_size"), accept_no_length=bool(self.param("tcp_accept_no_cl")))
         conn = Connection(self._next_id, sock, listener, remote, framer, opening=opening)
         self.connections[conn.id] = conn
-        self._by_remote[remote] = conn
+        self._by_remote[conn.key(remote)] = conn
         seconds = self.param("tcp_connection_lifetime")
         conn.lifetime = float(seconds) if seconds >= 0 else 1e9
         conn.deadline = self.clock() + (self.param("tcp_connect_timeout") if opening else conn.lifetime)
@@ -130,14 +180,14 @@ class TcpHub:
         if self.connections.pop(conn.id, None) is None:
             return
         for remote in conn.remotes:
-            if self._by_remote.get(remote) is conn:
-                del self._by_remote[remote]
+            if self._by_remote.get(conn.key(remote)) is conn:
+                del self._by_remote[conn.key(remote)]
         if self.loop is not None:
             self.loop.remove_reader(conn.sock.fileno())
             self.loop.remove_writer(conn.sock.fileno())
         conn.sock.close()
         if why:
-            self.log.info("tcp connection %d with %s:%d closed: %s", conn.id, *conn.remote, why)
+            self.log.info("%s connection %d with %s:%d closed: %s", conn.proto, conn.id, *conn.remote, why)
         if conn.opening or conn.out:
             self.lost(conn.remote)
         for told in self.on_closed.values():
@@ -147,7 +197,7 @@ class TcpHub:
         """Close what is over its lifetime or could not be opened in time. Called once a second."""
         now = self.clock()
         for conn in [c for c in self.connections.values() if c.deadline <= now]:
-            self.close(conn, "no connection in time" if conn.opening else "idle", Closing.IDLE)
+            self.close(conn, "no connection in time" if conn.opening or conn.shaking else "idle", Closing.IDLE)
 
     def shutdown(self) -> None:
         for conn in list(self.connections.values()):
@@ -161,15 +211,17 @@ class TcpHub:
         if conn is None:
             return False
         address = (conn.remote[0], port)
-        if self._by_remote.setdefault(address, conn) is not conn:
+        if self._by_remote.setdefault(conn.key(address), conn) is not conn:
             return False
         if address not in conn.remotes:
             conn.remotes.append(address)
         return True
 
-    def find(self, remote: Address) -> Connection | None:
-        """The connection with a peer."""
-        return self._by_remote.get(remote)
+    def find(self, remote: Address, *, secure: bool | None = None) -> Connection | None:
+        """The connection with a peer, over TLS, without it, or whichever there is."""
+        if secure is None:
+            return self._by_remote.get((False, *remote)) or self._by_remote.get((True, *remote))
+        return self._by_remote.get((secure, *remote))
 
     def set_lifetime(self, number: int, seconds: float) -> bool:
         conn = self.connections.get(number)
@@ -182,38 +234,101 @@ class TcpHub:
     # -- in --------------------------------------------------------------------------------------------------------------
 
     def _readable(self, conn: Connection) -> None:
-        try:
-            data = conn.sock.recv(_READ)
-        except OSError as err:
-            if err.errno not in _BUSY:
+        if conn.shaking:
+            self._shake(conn)
+            return
+        while conn.id in self.connections:
+            try:
+                data = conn.sock.recv(_READ)
+            except _WAITS:
+                return
+            except OSError as err:
                 self.close(conn, err.strerror or str(err), Closing.RESET)
+                return
+            if not data:
+                self.close(conn, "by the peer", Closing.PEER)
+                return
+            conn.deadline = self.clock() + conn.lifetime
+            try:
+                self._feed(conn, data)
+            except SipError as err:
+                self.log.error("%s connection %d with %s:%d: %s", conn.proto, conn.id, *conn.remote, err)
+                self.close(conn)
+                return
+            # what TLS has decrypted already wakes nobody
+            if not isinstance(conn.sock, ssl.SSLSocket) or not conn.sock.pending():
+                return
+
+    def _feed(self, conn: Connection, data: bytes) -> None:
+        """Bytes of the peer. Raises SipError."""
+        source = conn.codec or conn.framer
+        for message in source.feed(data):
+            if message is PING:
+                if self.param("tcp_crlf_ping"):
+                    self._write(conn, PONG)
+                continue
+            self.receive(message, conn.listener, conn.remote, conn.id, conn.proto)
+            if conn.id not in self.connections:
+                return
+            if conn.codec is not None and source is not conn.codec:
+                # the message has switched the connection to another framing
+                rest = conn.framer.take_rest()
+                if rest:
+                    self._feed(conn, rest)
+                return
+
+    # -- TLS -------------------------------------------------------------------------------------------------------------
+
+    def _secure(self, conn: Connection) -> None:
+        """Begin the handshake: as the client of a connection that we opened, else as the server."""
+        if self.security is None:
+            self.close(conn, "module tls is not loaded", Closing.OWN)
             return
-        if not data:
-            self.close(conn, "by the peer", Closing.PEER)
-            return
-        conn.deadline = self.clock() + conn.lifetime
         try:
-            for message in conn.framer.feed(data):
-                if message is PING:
-                    if self.param("tcp_crlf_ping"):
-                        self._write(conn, PONG)
-                    continue
-                self.receive(message, conn.listener, conn.remote, conn.id)
-                if conn.id not in self.connections:
-                    return
-        except SipError as err:
-            self.log.error("tcp connection %d with %s:%d: %s", conn.id, *conn.remote, err)
-            self.close(conn)
+            if conn.opening:
+                conn.sock = self.security.client(conn.sock, conn.listener, conn.remote, conn.wish)
+            else:
+                conn.sock = self.security.server(conn.sock, conn.listener)
+        except OSError as err:
+            self.log.error("tls with %s:%d: %s", *conn.remote, err.strerror or err)
+            self.close(conn, "no TLS", Closing.OWN)
+            return
+        conn.shaking = True
+        conn.lifetime = self.security.lifetime
+        conn.deadline = self.clock() + self.param("tcp_connect_timeout")
+        self._shake(conn)
+
+    def _shake(self, conn: Connection) -> None:
+        assert self.loop is not None and isinstance(conn.sock, ssl.SSLSocket)
+        try:
+            conn.sock.do_handshake()
+        except ssl.SSLWantReadError:
+            return
+        except ssl.SSLWantWriteError:
+            self.loop.add_writer(conn.sock.fileno(), lambda: self._writable(conn))
+            return
+        except OSError as err:
+            self.log.error("tls handshake with %s:%d: %s", *conn.remote, getattr(err, "reason", None) or err.strerror or err)
+            self.close(conn, "no TLS", Closing.RESET)
+            return
+        conn.shaking = conn.opening = False
+        conn.deadline = self.clock() + conn.lifetime
+        if conn.out:
+            self._flush_or_wait(conn)
+        if conn.id in self.connections:
+            self._readable(conn)
 
     # -- out -------------------------------------------------------------------------------------------------------------
 
-    def send(self, listener: Listener, data: bytes, remote: Address, number: int = 0, *, connect: bool = True, close: bool = False) -> None:
+    def send(self, listener: Listener, data: bytes, remote: Address, number: int = 0, *, connect: bool = True, close: bool = False,
+             wish: tuple[str, str] = ("", "")) -> None:  # fmt: skip
         """Write over connection ``number``, else one with that peer, else a new one from the listener's address. Raises OSError."""
-        conn = self.connections.get(number) or self._by_remote.get(remote)
+        conn = self.connections.get(number) or self.find(remote, secure=listener.proto == "tls")
         if conn is None:
             if not connect or self.param("tcp_no_connect"):
                 raise OSError(errno.ENOTCONN, "no connection, and none may be opened")
             conn = self._connect(listener, remote)
+            conn.wish = wish
         conn.close_when_sent |= close
         self._write(conn, data)
 
@@ -240,12 +355,21 @@ class TcpHub:
         return conn
 
     def _write(self, conn: Connection, data: bytes) -> None:
-        if conn.opening or conn.out:
+        if conn.codec is not None:
+            data = conn.codec.encode(data)
+        self.write_raw(conn, data)
+
+    def write_raw(self, conn: Connection, data: bytes) -> None:
+        """Write bytes that need no framing. Raises OSError when the peer does not read."""
+        if conn.opening or conn.shaking or conn.out:
             if len(conn.out) + len(data) > max(self.param("tcp_conn_wq_max"), len(data)):
                 raise OSError(errno.ENOBUFS, "the peer does not read, tcp_conn_wq_max reached")
             conn.out += data
             return
         conn.out += data
+        self._flush_or_wait(conn)
+
+    def _flush_or_wait(self, conn: Connection) -> None:
         self._flush(conn)
         if conn.out and conn.id in self.connections and self.loop is not None:
             conn.deadline = self.clock() + max(0, self.param("tcp_send_timeout"))
@@ -258,9 +382,17 @@ class TcpHub:
             if failed:
                 self.close(conn, errno.errorcode.get(failed, "cannot connect"))
                 return
+            self.loop.add_reader(conn.sock.fileno(), lambda: self._readable(conn))
+            if conn.secure:
+                self.loop.remove_writer(conn.sock.fileno())
+                self._secure(conn)
+                return
             conn.opening = False
             conn.deadline = self.clock() + conn.lifetime
-            self.loop.add_reader(conn.sock.fileno(), lambda: self._readable(conn))
+        if conn.shaking:
+            self.loop.remove_writer(conn.sock.fileno())
+            self._shake(conn)
+            return
         self._flush(conn)
         if not conn.out and conn.id in self.connections:
             self.loop.remove_writer(conn.sock.fileno())
@@ -269,9 +401,10 @@ class TcpHub:
         try:
             while conn.out:
                 del conn.out[: conn.sock.send(conn.out)]
+        except _WAITS:
+            return
         except OSError as err:
-            if err.errno not in _BUSY:
-                self.close(conn, err.strerror or str(err), Closing.RESET)
+            self.close(conn, err.strerror or str(err), Closing.RESET)
             return
         conn.deadline = self.clock() + conn.lifetime
         if conn.close_when_sent:

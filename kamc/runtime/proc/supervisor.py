@@ -105,10 +105,10 @@ class Supervisor:
     def bind(self) -> None:
         items = [parse_option(text) for text in self.options.listen] or self.params["listen"]
         tcp = not self.options.no_tcp and not self.core.get("disable_tcp", 0)
-        tls = bool(self.core.get("enable_tls", 0))
+        tls = bool(self.core.get("enable_tls", 0)) and "tls" in self.params["modules"]
         listeners, unserved = resolve_listeners(items, int(self.core.get("port", 0)) or 5060, tcp=tcp, tls=tls)
         if unserved:
-            self.log.warning("only UDP and TCP are served by this version, not listening on %s", " ".join(unserved))
+            self.log.warning("not listening on %s: TLS needs enable_tls=yes and module tls, SCTP comes with a later version", " ".join(unserved))
         if not listeners:
             raise ConfigError("no UDP or TCP address to listen on")
         for listener in listeners:

@@ -132,13 +132,13 @@ class Worker:
             loop.add_signal_handler(number, loop.stop)
         loop.add_signal_handler(signal.SIGHUP, lambda: self.log.notice("SIGHUP: reload comes with a later version, nothing changed"))
         for listener, sock in self.sockets.items():
-            if listener.proto == "tcp":
+            if listener.proto != "udp":
                 self.streams.serve(loop, listener, sock)
                 continue
             endpoint = UdpEndpoint(listener, sock, self.datapath.received)
             loop.direct.add_direct(sock.fileno(), self._guarded(endpoint.readable))
         self.streams.loop = self.waits.loop = loop
-        if any(s.proto == "tcp" for s in self.listeners):
+        if any(s.proto != "udp" for s in self.listeners):
             self.every(1.0, self.streams.close_idle)
         self.timers.on_earlier = self._earlier
         self.start(loop)
@@ -181,9 +181,9 @@ class Worker:
     def _core_param(self, name: str) -> int:
         return int(self.rt.param(name)) if self.rt is not None else 0
 
-    def _stream_message(self, data: bytes, listener: Listener, address: tuple[str, int], conn: int) -> None:
+    def _stream_message(self, data: bytes, listener: Listener, address: tuple[str, int], conn: int, proto: str) -> None:
         try:
-            self.datapath.received(data, listener, address, conn)
+            self.datapath.received(data, listener, address, conn, proto)
         except Exception as err:
             self.datapath.report(err, None)
 

@@ -42,6 +42,26 @@ class RpcRegistry:
         return function(*params)
 
 
+def connections(worker: Worker) -> list[dict[str, Any]]:
+    """As ``core.tcp_list`` shows them."""
+    now = worker.clock()
+    return [
+        {"id": c.id, "type": c.proto.upper(), "state": "CONN_OPENING" if c.opening else "CONN_OK", "timeout": max(0, int(c.deadline - now)),
+         "lifetime": int(c.lifetime), "ref_count": 1, "src_ip": c.remote[0], "src_port": c.remote[1], "dst_ip": c.listener.host, "dst_port": c.listener.port}
+        for c in worker.streams.connections.values()
+    ]  # fmt: skip
+
+
+def connection_numbers(worker: Worker) -> dict[str, int]:
+    """As ``core.tcp_info`` shows them."""
+    found = list(worker.streams.connections.values())
+    param = worker.rt.param if worker.rt is not None else lambda name: 0
+    return {
+        "readers": 1, "max_connections": int(param("tcp_max_connections") or 0), "max_tls_connections": int(param("tls_max_connections") or 0),
+        "opened_connections": len(found), "opened_tls_connections": sum(c.secure for c in found), "write_queued_bytes": sum(len(c.out) for c in found),
+    }  # fmt: skip
+
+
 def add_core_commands(registry: RpcRegistry, worker: Worker) -> None:
     """``core.*`` and ``system.*`` commands that do not depend on a module."""
     started = time.time()
@@ -81,6 +101,8 @@ def add_core_commands(registry: RpcRegistry, worker: Worker) -> None:
     registry.add("core.aliases_list", lambda: {"myself_callbacks": "no", "count": len(worker.rt.aliases), "alias": [
         {"proto": p or "*", "name": h, "port": port} for p, h, port in worker.rt.aliases]} if worker.rt else {}, "Aliases of this host.")  # fmt: skip
     registry.add("core.flags", dict, "Flags.")
+    registry.add("core.tcp_list", lambda: connections(worker), "Connections: TCP, TLS and WebSocket.")
+    registry.add("core.tcp_info", lambda: connection_numbers(worker), "How many connections there are, and may be.")
     registry.add("system.listMethods", lambda: sorted(registry.commands), "Names of all commands.")
     registry.add("system.methodHelp", help_, "What a command does.")
     registry.add("kamc.timers", lambda: {"armed": len(worker.timers), "periodic": worker.periodic}, "Timers that wait, and how many of them never end.")

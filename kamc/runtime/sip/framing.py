@@ -33,6 +33,13 @@ class StreamFramer:
         """Bytes of an unfinished message."""
         return len(self._buffer)
 
+    def take_rest(self) -> bytes:
+        """What came after the last message, which something else has to understand."""
+        rest = bytes(self._buffer)
+        self._buffer.clear()
+        self._need = self._checked = 0
+        return rest
+
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Whole messages, and PING where one stood between them. Raises SipError: the stream cannot be understood from there on."""
         buffer = self._buffer
