@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 from kamc.declare import Module, Routes, function
 from kamc.runtime.context import Ctx
-from kamc.runtime.net.endpoint import PROTO_ID, Listener
+from kamc.runtime.net.endpoint import PROTO_ID, Dest, Flow
 from kamc.runtime.sip.edits import SocketText
 from kamc.runtime.sip.uri import parse_uri
 
@@ -41,8 +41,9 @@ class Path(Module):
         transport = f"%3Btransport%3D{flow.proto}" if flow.proto != "udp" else ""
         return f";{self.p.received_name}=sip:{ip}%3A{flow.remote_port}{transport}"
 
-    def _line(self, ctx: Ctx, listener: Listener, user: str, tail: str, address: str = "") -> str:
-        transport = f";transport={listener.proto}" if listener.proto != "udp" and not address else ""
+    def _line(self, ctx: Ctx, way: Flow | Dest, user: str, tail: str, address: str = "") -> str:
+        listener = way.listener
+        transport = f";transport={way.proto}" if way.proto != "udp" and not address else ""
         socket = f";sn={listener.name}" if self.p.sockname_mode and listener.name else ""
         at = f"{user}@" if user else ""
         return f"Path: <sip:{at}{address or f'{listener.via_host}:{listener.via_port}'}{transport};lr{tail}{socket}>\r\n"
@@ -51,13 +52,14 @@ class Path(Module):
         """On top of other Path headers; with enable_r2 two of them when the request leaves by another socket."""
         msg = ctx.msg
         tail = (self._received(ctx) if received else "") + (f";{parameters}" if parameters else "")
-        incoming = ctx.flow.listener
+        incoming = ctx.flow
         text = self._line(ctx, incoming, user, tail, address)
         if self.p.enable_r2 and not address:
             inner = self._line(ctx, incoming, user, tail + ";r2=on")
 
-            def choose(outgoing: Listener) -> str:
-                return text if outgoing is incoming else self._line(ctx, outgoing, user, ";r2=on") + inner
+            def choose(dest: Dest) -> str:
+                same = dest.listener is incoming.listener and dest.proto == incoming.proto
+                return text if same else self._line(ctx, dest, user, ";r2=on") + inner
 
             insert: str = SocketText.of(text, choose)
         else:

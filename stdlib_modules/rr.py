@@ -9,7 +9,7 @@ from kamc.declare import ANY, Module, Routes, function, pv
 from kamc.declare.argtypes import Lit, Regex
 from kamc.declare.values import to_str
 from kamc.runtime.context import Ctx
-from kamc.runtime.net.endpoint import Listener
+from kamc.runtime.net.endpoint import BELOW, Dest, Listener
 from kamc.runtime.sip.addr import NameAddr, parse_addr_list
 from kamc.runtime.sip.build import blank_line
 from kamc.runtime.sip.edits import SocketText
@@ -56,8 +56,8 @@ class Rr(Module):
         tag = f";ftag={ctx.msg.from_tag}" if self.p.append_fromtag and ctx.msg.from_tag else ""
         return lr + tag + "".join(ctx.rr_params or ()) + (extra if not extra or extra.startswith(";") else ";" + extra)
 
-    def _value(self, ctx: Ctx, listener: Listener, extra: str, *, double: str = "") -> str:
-        transport = f";transport={listener.proto}" if listener.proto != "udp" else ""
+    def _value(self, ctx: Ctx, listener: Listener, proto: str, extra: str, *, double: str = "") -> str:
+        transport = f";transport={proto}" if proto != "udp" else ""
         scheme = "sips" if not self.p.ignore_sips and ctx.ruri[:5].lower() == "sips:" else "sip"
         name = f";sn={listener.name}" if self.p.sockname_mode and listener.name else ""
         port = f":{listener.via_port}" if listener.via_port != (5061 if listener.proto == "tls" else 5060) or listener.proto != "udp" else ""
@@ -76,16 +76,16 @@ class Rr(Module):
     @function(_RFB)
     def record_route(self, ctx: Ctx, sparams: str = "") -> int:
         """With enable_double_rr a request that leaves by another socket gets two values, the outgoing one on top."""
-        incoming = ctx.flow.listener
-        single = f"Record-Route: {self._value(ctx, incoming, sparams)}\r\n"
-        if not self.p.enable_double_rr or len(self.rt.worker.listeners) < 2:
+        incoming, proto = ctx.flow.listener, ctx.flow.proto
+        single = f"Record-Route: {self._value(ctx, incoming, proto, sparams)}\r\n"
+        if not self.p.enable_double_rr or (len(self.rt.worker.listeners) < 2 and proto not in BELOW):
             return self._insert(ctx, single)
-        inner = f"Record-Route: {self._value(ctx, incoming, sparams, double=';r2=on')}\r\n"
+        inner = f"Record-Route: {self._value(ctx, incoming, proto, sparams, double=';r2=on')}\r\n"
 
-        def choose(outgoing: Listener) -> str:
-            if outgoing is incoming:
+        def choose(dest: Dest) -> str:
+            if dest.listener is incoming and dest.proto == proto:
                 return single
-            return f"Record-Route: {self._value(ctx, outgoing, sparams, double=';r2=on')}\r\n{inner}"
+            return f"Record-Route: {self._value(ctx, dest.listener, dest.proto, sparams, double=';r2=on')}\r\n{inner}"
 
         return self._insert(ctx, SocketText.of(single, choose))
 

@@ -10,6 +10,7 @@ from kamc.declare import Module, function, pv, transformation
 from kamc.declare.routes import Routes
 from kamc.declare.values import Value, to_str
 from kamc.errors import ConfigError
+from kamc.runtime import http
 from kamc.runtime.context import Ctx
 from kamc.runtime.net.endpoint import Flow
 from kamc.runtime.sip.message import SipMessage, parse_message
@@ -47,32 +48,19 @@ class Xhttp(Module):
     @pv("hu")
     def pv_hu(self, ctx: Ctx) -> str | None:
         """The URL of an HTTP request."""
-        return ctx.msg.uri if ctx.msg.version.upper().startswith("HTTP/") else None
+        return ctx.msg.uri if http.is_http(ctx) else None
 
     @function(Routes.REQUEST)
     def xhttp_reply(self, ctx: Ctx, code: int, reason: str, ctype: str, body: str) -> int:
         """Answer the HTTP request of ``event_route[xhttp:request]``; a second answer is not sent."""
-        msg = ctx.msg
         if not 100 <= code <= 699 or not reason:
             self.rt.log.error("xhttp_reply: a code from 100 to 699 and a reason are needed, not %d %r", code, reason)
             return -1
-        if not msg.version.upper().startswith("HTTP/"):
+        if not http.is_http(ctx):
             self.rt.log.error("xhttp_reply: not in an HTTP request")
             return -1
-        if ctx.replied:
-            return 1
-        ctx.replied = True
-        flow = ctx.flow
-        lines = [f"{msg.version} {code} {reason}\r\n", f"Sia: SIP/2.0/{flow.proto.upper()} {flow.remote_ip}:{flow.remote_port}\r\n"]
-        lines += ctx.reply_headers or []
-        if ctype:
-            lines.append(f"Content-Type: {ctype}\r\n")
-        if self.rt.server_header:
-            lines.append(f"{self.rt.server_header}\r\n")
-        lines.append(f"Content-Length: {len(body)}\r\n\r\n")
-        close = any(h[1].lower() == "connection" and "close" in h[2].lower() for h in msg.headers)
         try:
-            self.rt.datapath.send_raw(flow, "".join(lines) + body, close=close)
+            http.answer(ctx, code, reason, f"Content-Type: {ctype}\r\n" if ctype else "", body)
         except OSError as err:
             self.rt.log.error("xhttp_reply: %s", err.strerror or err)
             return -1

@@ -51,6 +51,7 @@ def test_whole_modules(name: str) -> None:
         "dispatcher": {"ds_oc_set_attrs", "ds_dsg_fetch", "ds_dsg_fetch_uri"},  # overload control
         "ipops": {"ptr_query", "srv_query", "naptr_query", "dns_set_local_ttl"},  # DNS
         "dialog": {"dlg_remove_dialogs_from_node", "dlg_update_state"},  # DMQ, and one that the documentation does not name
+        "websocket": {"ws_connect", "ws_connect_url", "ws_send"},  # connections to WebSocket servers
         "msrp": msrp,  # MSRP on TCP connections
     }
     cls = find_module(name)

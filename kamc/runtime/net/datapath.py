@@ -23,7 +23,7 @@ from kamc.runtime.context import Ctx
 from kamc.runtime.net.endpoint import BELOW, PROTO_ID, Dest, Flow, Listener, is_ip
 from kamc.runtime.sip.addr import parse_addr
 from kamc.runtime.sip.build import build_forwarded_reply, build_reply, build_request, via_with_source
-from kamc.runtime.sip.edits import for_socket
+from kamc.runtime.sip.edits import for_dest
 from kamc.runtime.sip.message import SipMessage, parse_message
 from kamc.runtime.sip.uri import parse_uri
 from kamc.runtime.sip.via import split_vias
@@ -475,7 +475,7 @@ class Datapath:
         key = f"{self.worker.secret}{msg.via1.branch or msg.first['via'][2]}{msg.call_id}{msg.cseq[0]}"
         ident = hashlib.md5(key.encode("latin-1", "replace"), usedforsecurity=False).hexdigest()[:16]
         via = self.via_header(ctx, dest, f"{_COOKIE}{ident}.0")
-        edits = for_socket(ctx.edits, dest.listener) + self.source_edit(ctx)
+        edits = for_dest(ctx.edits, dest) + self.source_edit(ctx)
         if ctx.path:
             header = msg.first.get("route") or msg.first["via"]
             edits = [*edits, (header[3], header[3], f"Route: {ctx.path}\r\n")]

@@ -261,6 +261,8 @@ class TcpHub:
 
     def _feed(self, conn: Connection, data: bytes) -> None:
         """Bytes of the peer. Raises SipError."""
+        if conn.codec is not None and conn.framer.pending:
+            data = conn.framer.take_rest() + data
         source = conn.codec or conn.framer
         for message in source.feed(data):
             if message is PING:
@@ -272,9 +274,7 @@ class TcpHub:
                 return
             if conn.codec is not None and source is not conn.codec:
                 # the message has switched the connection to another framing
-                rest = conn.framer.take_rest()
-                if rest:
-                    self._feed(conn, rest)
+                self._feed(conn, b"")
                 return
 
     # -- TLS -------------------------------------------------------------------------------------------------------------

@@ -7,22 +7,23 @@ in which the edits were made; an edit inside a stretch that is gone already is g
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from kamc.runtime.net.endpoint import Dest
     from kamc.runtime.sip.message import SipMessage
 
 Edit = tuple[int, int, str]
 
 
 class SocketText(str):
-    """The text of an edit that depends on the socket that the message leaves from. As a plain text it is what holds for the socket that
-    the message came in by."""
+    """The text of an edit that depends on where the message goes, and the socket that it leaves from. As a plain text it is what holds for the
+    socket that the message came in by."""
 
-    choose: Callable[[Any], str]
+    choose: Callable[[Dest], str]
 
     @classmethod
-    def of(cls, plain: str, choose: Callable[[Any], str]) -> SocketText:
+    def of(cls, plain: str, choose: Callable[[Dest], str]) -> SocketText:
         text = cls(plain)
         text.choose = choose
         return text
@@ -30,14 +31,14 @@ class SocketText(str):
     def map(self, change: Callable[[str], str]) -> SocketText:
         """The same with a change to every form of it."""
         choose = self.choose
-        return SocketText.of(change(str(self)), lambda socket: change(choose(socket)))
+        return SocketText.of(change(str(self)), lambda dest: change(choose(dest)))
 
 
-def for_socket(edits: list[Edit], socket: Any) -> list[Edit]:
-    """The edits of a message that leaves from a socket."""
+def for_dest(edits: list[Edit], dest: Dest) -> list[Edit]:
+    """The edits of a message that goes to a destination."""
     for edit in edits:
         if edit[2].__class__ is SocketText:
-            return [(e[0], e[1], e[2].choose(socket)) if isinstance(e[2], SocketText) else e for e in edits]
+            return [(e[0], e[1], e[2].choose(dest)) if isinstance(e[2], SocketText) else e for e in edits]
     return edits
 
 

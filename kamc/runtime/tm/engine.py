@@ -11,7 +11,7 @@ from kamc.runtime.context import Branch as Target
 from kamc.runtime.context import Ctx
 from kamc.runtime.net.endpoint import Dest, Flow
 from kamc.runtime.sip.build import build_request
-from kamc.runtime.sip.edits import for_socket
+from kamc.runtime.sip.edits import for_dest
 from kamc.runtime.sip.message import SipMessage, parse_message
 from kamc.runtime.tm.timers import TimerTable
 from kamc.runtime.tm.transaction import ClientBranch, Transaction
@@ -336,7 +336,7 @@ class TmEngine:
         branch.hooks = {**{kind: t.hooks[kind] for kind in ("reply", "failure") if kind in t.hooks}, **hooks} if t.hooks else hooks
         branch.flags = work.bflags
         via = self.host.via_header(work, branch.dest, f"{t.tid}.{index}")
-        edits = for_socket(_with_path(work), branch.dest.listener) + self.host.source_edit(work)
+        edits = for_dest(_with_path(work), branch.dest) + self.host.source_edit(work)
         branch.request = build_request(work.msg, edits, work.ruri, via, need_length=branch.dest.proto != "udp")
         if not self.host.onsend(work, branch.dest, branch.request):
             return None, E_SEND
