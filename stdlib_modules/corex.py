@@ -54,16 +54,16 @@ class Corex(Module):
             return rc
         return int(core.append_branch(ctx, uri, number))
 
-    @function(Routes.REQUEST)
+    @function(Routes.REQUEST, waits=True)
     def forward_uac(self, ctx: Ctx, bindex: int = 0) -> int:
         return self.forward_uac_uri(ctx, ctx.ruri, bindex)
 
-    @function(Routes.REQUEST)
+    @function(Routes.REQUEST, waits=True)
     def forward_uac_uri(self, ctx: Ctx, vuri: str, bindex: int = 0) -> int:
-        dests = self.rt.datapath.resolve(ctx, vuri)
-        return 1 if dests and self.rt.datapath.forward_stateless(ctx, dests[0]) else -1
+        dest = self.rt.datapath.resolve(ctx, vuri)
+        return 1 if dest is not None and self.rt.datapath.forward_stateless(ctx, dest) else -1
 
-    @function(Routes.CORE_ONREPLY)
+    @function(Routes.CORE_ONREPLY, waits=True)
     def forward_reply(self, ctx: Ctx) -> int:
         return 1 if self.rt.datapath.forward_reply(ctx) else -1
 
@@ -80,19 +80,19 @@ class Corex(Module):
         dest = self.rt.datapath.dest_for(ctx, proto, host, number)
         return 1 if dest is not None and self.rt.datapath.send(dest, ctx.msg.text) else -1
 
-    @function(Routes.REQUEST | Routes.FAILURE)
+    @function(Routes.REQUEST | Routes.FAILURE, waits=True)
     def send_udp(self, ctx: Ctx, host: str = "") -> int:
         return self._send_copy(ctx, "udp", host)
 
-    @function(Routes.REQUEST | Routes.FAILURE)
+    @function(Routes.REQUEST | Routes.FAILURE, waits=True)
     def send_tcp(self, ctx: Ctx, host: str = "") -> int:
         return self._send_copy(ctx, "tcp", host)
 
-    @function(ANY)
+    @function(ANY, waits=True)
     def send_data(self, ctx: Ctx, uri: str, data: str) -> int:
         return self.sendx(ctx, uri, "", data)
 
-    @function(ANY)
+    @function(ANY, waits=True)
     def sendx(self, ctx: Ctx, uri: str, sock: str, data: str) -> int:
         """Any text to a URI, optionally from a named socket."""
         work = ctx.copy_for(ctx.kind)
@@ -100,8 +100,8 @@ class Corex(Module):
             work.send_socket = self._socket(sock)
             if work.send_socket is None:
                 return -1
-        dests = self.rt.datapath.resolve(work, uri)
-        return 1 if dests and self.rt.datapath.send(dests[0], data) else -1
+        dest = self.rt.datapath.resolve(work, uri)
+        return 1 if dest is not None and self.rt.datapath.send(dest, data) else -1
 
     # -- sockets ---------------------------------------------------------------------------------------------------------
 

@@ -43,6 +43,10 @@ class GeneratedProgram:
     sources: list[str]
 
 
+#: core functions and conditions that may ask a name server
+_RESOLVING = frozenset({"forward", "forward_udp", "forward_tcp", "forward_tls", "forward_sctp", "send", "send_tcp", "src_ip", "dst_ip", "snd_ip", "to_ip"})
+
+
 def generate(unit: Unit, entry: str) -> GeneratedProgram:
     """Compile every route of an analysed unit."""
     base = os.path.dirname(entry)
@@ -50,6 +54,7 @@ def generate(unit: Unit, entry: str) -> GeneratedProgram:
     mentions = _mentions(unit.cfg)
     uses_rc = bool(mentions & {"rc", "retcode", "?"})
     helpers: set[str] = set()
+    core: set[str] = set()
     modules: dict[str, GeneratedModule] = {}
     slots: set[str] = set()
     for key in sorted(unit.routes, key=lambda k: (k[0], k[1] or "")):
@@ -63,8 +68,9 @@ def generate(unit: Unit, entry: str) -> GeneratedProgram:
             module.files.append(file)
             slots |= _slots(item)
         helpers |= compiler.helpers
+        core |= compiler.core
     hoisted = sorted((k, v) for k, v in constants.by_name.items() if v)
-    waits = any(use.decl is not None and use.decl.waits for use in unit.calls.values())
+    waits = not core.isdisjoint(_RESOLVING) or any(use.decl is not None and use.decl.waits for use in unit.calls.values())
     params = _params(unit, base) | {"vars": sorted(slots), "uses_rc": uses_rc, "waits": waits}
     sources = [relative(s, base) for s in dict.fromkeys(unit.cfg.sources)]
     return GeneratedProgram(base, os.path.basename(entry), modules, hoisted, sorted(helpers), params, sources)

@@ -38,6 +38,8 @@ class ExpressionCompiler:
         self.keep_returned = unit.core_param("return_mode", 0) == 1
         self.fallible = False
         self.helpers: set[str] = set()
+        #: core functions and conditions that are called
+        self.core: set[str] = set()
         self.blocks: list[ast.stmt] = []
 
     def helper(self, function: str, *args: ast.expr) -> ast.expr:
@@ -374,6 +376,7 @@ class ExpressionCompiler:
                 return call(self.regex(pattern, icase=True), text), "bool"
             return self.fallible_helper("match", text, self.as_str(typed)), "bool"
         if e.keyword in ("method", "uri", "status", "from_uri", "to_uri", "src_ip", "dst_ip", "snd_ip", "to_ip"):
+            self.core.add(e.keyword)
             node = call(f"core.test_{keyword}", name("ctx"), self.as_str(typed))
             return (ast.UnaryOp(op=ast.Not(), operand=node) if negated else node), "bool"
         op = {"==": ast.Eq(), "!=": ast.NotEq(), **{k: v() for k, v in _ORDER.items()}}[e.op]
@@ -396,6 +399,7 @@ class ExpressionCompiler:
                 if self.uses_rc:
                     node = call("ctx.done", node)
             case n.CoreCall():
+                self.core.add(e.name)
                 node = call(f"core.{e.name}", name("ctx"), *(self._core_arg(a) for a in e.args))
             case n.RouteCall():
                 node = self._route_call(e)

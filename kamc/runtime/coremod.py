@@ -349,7 +349,7 @@ class Core(Module):
             return in_network(ip, text)
         if is_ip(text):
             return in_network(ip, text.strip("[]"))
-        return bool(self.rt.datapath.lookup(text) == ip)
+        return ip in self.rt.datapath.dns.addresses(text)
 
     def test_src_ip(self, ctx: Ctx, text: str) -> bool:
         return self._ip_test(ctx.flow.remote_ip, text)

@@ -92,15 +92,16 @@ class Waits:
             assert parent is not None
             function, args = parent.switch(error)
 
-    def wait(self, arrange: Callable[[Callable[[], None]], object], ctx: Ctx | None = None) -> bool:
+    def wait(self, arrange: Callable[[Callable[[], None]], object], ctx: Ctx | None = None, *, hold: bool = False) -> bool:
         """Set the current work aside. ``arrange`` gets the function that goes on with it, to be called once, later. With a context whose
-        block holds its transaction, replies and timers of that wait as well. False, and nothing arranged, where nothing can be set aside."""
+        block holds its transaction, or with ``hold``, replies and timers of that wait as well. False, and nothing arranged, where nothing
+        can be set aside."""
         job = self.job
         if job is None:
             return False
         me = getcurrent()
         kept = [take() for take in self.aside]
-        if ctx is not None and ctx.t is not None and ctx.kind & _LOCKED:
+        if ctx is not None and ctx.t is not None and (hold or ctx.kind & _LOCKED):
             self._hold(ctx.t, job)
 
         def resume() -> None:

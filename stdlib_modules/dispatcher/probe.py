@@ -7,6 +7,7 @@ from typing import Any
 from kamc.declare import Routes
 from kamc.errors import ConfigError
 from kamc.runtime.net.endpoint import Listener
+from kamc.runtime.sip.codes import reply_codes
 from kamc.runtime.sip.message import SipMessage
 from kamc.runtime.tm.transaction import Transaction
 from stdlib_modules.dispatcher.table import DISABLED, INACTIVE, NO_PING, PROBING, TRYING, Destination, DestinationSet
@@ -23,20 +24,13 @@ class Probing:
     def start_probing(self) -> None:
         """Check the parameters. Raises ConfigError."""
         self.pinging = 1
-        self.good_codes = self._codes(self.p.ds_ping_reply_codes)
+        try:
+            #: the codes that mean alive; 2xx always do
+            self.good_codes = reply_codes(f"class=2;{self.p.ds_ping_reply_codes}")
+        except ValueError as err:
+            raise ConfigError(f"dispatcher: ds_ping_reply_codes: {err}") from None
         if self.p.ds_ping_interval > 0 and self.rt.module("tm") is None:
             raise ConfigError("dispatcher: ds_ping_interval needs module tm")
-
-    @staticmethod
-    def _codes(text: str) -> set[int]:
-        """``class=2;code=404``: the codes that mean alive; 2xx always do."""
-        out = set(range(200, 300))
-        for part in filter(None, (p.strip() for p in text.split(";"))):
-            kind, _, value = part.partition("=")
-            if kind not in ("class", "code") or not value.isdecimal():
-                raise ConfigError(f"dispatcher: ds_ping_reply_codes: {part!r} is neither class=N nor code=N")
-            out |= set(range(int(value) * 100, int(value) * 100 + 100)) if kind == "class" else {int(value)}
-        return out
 
     def child_init(self) -> None:
         if self.p.ds_ping_interval > 0:

@@ -115,11 +115,11 @@ class Pings:
         ctx = self.rt.worker.fake_context()
         ctx.send_socket = self.ping_socket or self.rt.worker.find_socket(b.socket, whole=True)
         ctx.forward_no_connect = True
-        dests: list[Dest] = self.rt.datapath.resolve(ctx, target)
-        if not dests or (dests[0].proto != "udp" and not by_sip):
+        dest: Dest | None = self.rt.datapath.resolve(ctx, target)
+        if dest is None or (dest.proto != "udp" and not by_sip):
             return False
-        text = self._request(ctx, b, dests[0]) if by_sip else _EMPTY_PACKET
-        sent: bool = self.rt.datapath.send(dests[0], text)
+        text = self._request(ctx, b, dest) if by_sip else _EMPTY_PACKET
+        sent: bool = self.rt.datapath.send(dest, text)
         return sent
 
     def _request(self, ctx: Any, b: Binding, dest: Dest) -> str:

@@ -9,13 +9,6 @@ from typing import Any
 from kamc.declare.values import DualInt, Value
 from kamc.runtime.context import Ctx
 
-METHOD_IDS = {
-    "INVITE": 1, "CANCEL": 2, "ACK": 4, "BYE": 8, "INFO": 16, "REGISTER": 32, "SUBSCRIBE": 64, "NOTIFY": 128, "MESSAGE": 256, "OPTIONS": 512,
-    "PRACK": 1024, "UPDATE": 2048, "REFER": 4096, "PUBLISH": 8192, "KDMQ": 16384, "GET": 32768, "POST": 65536, "PUT": 131072, "DELETE": 262144,
-}  # fmt: skip
-OTHER_METHOD = 524288
-
-
 Setter = Callable[[Any, Ctx, Value], None]
 
 

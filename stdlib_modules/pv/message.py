@@ -11,8 +11,9 @@ from kamc.runtime.context import Ctx
 from kamc.runtime.pv.bind import BoundPv
 from kamc.runtime.sip.build import build_request
 from kamc.runtime.sip.edits import apply_edits
+from kamc.runtime.sip.methods import METHOD_IDS, OTHER_METHOD
 from kamc.runtime.sip.uri import Uri, parse_uri
-from stdlib_modules.pv.base import METHOD_IDS, OTHER_METHOD, Vars, text_only
+from stdlib_modules.pv.base import Vars, text_only
 
 
 def uri_of(ctx: Ctx) -> Uri | None:

@@ -14,8 +14,8 @@ from kamc.runtime.context import Branch, Ctx
 from kamc.runtime.net.endpoint import Listener
 from kamc.runtime.pv.bind import BoundPv, index_getter
 from kamc.runtime.sip.addr import parse_addr_list
+from kamc.runtime.sip.methods import method_id
 from kamc.runtime.sip.uri import parse_uri
-from stdlib_modules.pv.base import METHOD_IDS, OTHER_METHOD
 from stdlib_modules.usrloc import Binding
 
 _RF = Routes.REQUEST | Routes.FAILURE
@@ -58,7 +58,7 @@ class LookupFunctions:
         if not found:
             return -1, []
         if self.p.method_filtering and ctx.msg.is_request:
-            mask = METHOD_IDS.get(ctx.msg.method, OTHER_METHOD)
+            mask = method_id(ctx.msg.method)
             usable = [b for b in found if b.methods is None or b.methods & mask]
             if not usable:
                 return -2, []

@@ -12,8 +12,8 @@ from kamc.declare.values import to_str
 from kamc.runtime.context import Ctx
 from kamc.runtime.sip.addr import NameAddr, parse_addr_list
 from kamc.runtime.sip.headers import header_key
+from kamc.runtime.sip.methods import method_id
 from kamc.runtime.sip.uri import parse_uri
-from stdlib_modules.pv.base import METHOD_IDS, OTHER_METHOD
 from stdlib_modules.usrloc import NO_AGENT, Binding, placed
 
 NO_REPLY, REPLACE = 0x02, 0x04
@@ -50,7 +50,7 @@ def methods_mask(text: str | None) -> int | None:
         return None
     mask = 0
     for word in text.strip('"').split(","):
-        mask |= METHOD_IDS.get(word.strip().upper(), OTHER_METHOD)
+        mask |= method_id(word.strip().upper())
     return mask
 
 

@@ -7,6 +7,8 @@ from typing import Any
 from kamc.declare import Exit, Module, Routes, rpc
 from kamc.errors import ConfigError
 from kamc.runtime.context import Ctx
+from kamc.runtime.sip.codes import reply_codes
+from kamc.runtime.sip.methods import METHOD_IDS
 from kamc.runtime.tm.engine import TmParams
 from kamc.runtime.tm.transaction import Transaction
 from stdlib_modules.tm.contacts import ContactFunctions
@@ -40,6 +42,9 @@ class Tm(RelayFunctions, ReplyFunctions, SettingFunctions, ContactFunctions, Uac
         xavp_contact: str = ""
         enable_uac_fr: int = 0
         delayed_reply: int = 1
+        blst_methods_add: int = 1
+        blst_methods_lookup: int = ~METHOD_IDS["BYE"]
+        failover_reply_codes: str = ""
         reply_relay_mode: int = 1
         e2e_cancel_hop_by_hop: int = 1
         headers_mode: int = 0
@@ -53,6 +58,12 @@ class Tm(RelayFunctions, ReplyFunctions, SettingFunctions, ContactFunctions, Uac
             if value != only:
                 raise ConfigError(f"tm: {name} {value} is not implemented by kamc: only {only}")
         self.rt.tm.params = p
+        try:
+            self.rt.tm.failover_codes = reply_codes(p.failover_reply_codes)
+        except ValueError as err:
+            raise ConfigError(f"tm: failover_reply_codes: {err}") from None
+        self.rt.datapath.blocklist.methods_add = p.blst_methods_add
+        self.rt.datapath.blocklist.methods_lookup = p.blst_methods_lookup
         self.rt.worker.unfinished = self.unfinished
         #: variables whose value, in seconds, is a timer of a transaction
         self.timer_variables = [(name, self.rt.pv(text)) for name, text in (("fr", self.p.fr_timer_avp), ("fr_inv", self.p.fr_inv_timer_avp)) if text]

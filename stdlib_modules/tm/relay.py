@@ -168,17 +168,17 @@ class RelayFunctions:
         return self._fork(t, ctx, uri) if t is not None else -1
 
     def _forward_ack(self, ctx: Ctx, uri: str | None) -> int:
-        dests = self.rt.datapath.resolve(ctx, uri) if uri is not None else None
-        if dests == []:
+        dest = self.rt.datapath.resolve(ctx, uri) if uri is not None else None
+        if uri is not None and dest is None:
             return -1
-        return 1 if self.rt.datapath.forward_stateless(ctx, dests[0] if dests else None) else -1
+        return 1 if self.rt.datapath.forward_stateless(ctx, dest) else -1
 
     @staticmethod
     def _uri(host: str, port: int, proto: str = "") -> str:
         host = f"[{host}]" if ":" in host and not host.startswith("[") else host
         return f"sip:{host}" + (f":{port}" if port else "") + (f";transport={proto}" if proto else "")
 
-    @function(_RF, arities=(0, 2))
+    @function(_RF, arities=(0, 2), waits=True)
     def t_relay(self, ctx: Ctx, host: Lit = "", port: int = 0) -> int:
         return self._relay(ctx, self._uri(host, port) if host else None)
 
@@ -190,19 +190,19 @@ class RelayFunctions:
             return -1
         return self._relay(ctx, self._uri(uri.host, uri.port_number, proto))
 
-    @function(_RF, arities=(0, 2))
+    @function(_RF, arities=(0, 2), waits=True)
     def t_relay_to_udp(self, ctx: Ctx, ip: Lit = "", port: int = 0) -> int:
         return self._to_proto(ctx, "udp", ip, port)
 
-    @function(_RF, arities=(0, 2))
+    @function(_RF, arities=(0, 2), waits=True)
     def t_relay_to_tcp(self, ctx: Ctx, ip: Lit = "", port: int = 0) -> int:
         return self._to_proto(ctx, "tcp", ip, port)
 
-    @function(_RF, arities=(0, 2))
+    @function(_RF, arities=(0, 2), waits=True)
     def t_relay_to_tls(self, ctx: Ctx, ip: Lit = "", port: int = 0) -> int:
         return self._to_proto(ctx, "tls", ip, port)
 
-    @function(_RF, arities=(0, 2))
+    @function(_RF, arities=(0, 2), waits=True)
     def t_relay_to_sctp(self, ctx: Ctx, ip: Lit = "", port: int = 0) -> int:
         return self._to_proto(ctx, "sctp", ip, port)
 
@@ -214,7 +214,7 @@ class RelayFunctions:
             return None
         return self._uri(parts[0], int(parts[1]) if len(parts) == 2 and parts[1].isdigit() else 0, proto)
 
-    @function(_RF)
+    @function(_RF, waits=True)
     def t_relay_to(self, ctx: Ctx, first: Lit = "", second: Lit = "") -> int:
         """``t_relay_to([proxy] [, flags])``; one argument is flags when it is a number."""
         proxy, flags = ("", first) if (not second and first.startswith("0x")) or first.isdigit() else (first, second)
@@ -225,7 +225,7 @@ class RelayFunctions:
         # with flags alone Kamailio sends its 100 all the same
         return self._relay(ctx, uri, flags=number if proxy else number & ~1)
 
-    @function(_RF)
+    @function(_RF, waits=True)
     def t_relay_to_proxy(self, ctx: Ctx, proxy: str) -> int:
         uri = self._proxy(proxy)
         return -1 if uri is None else self._relay(ctx, uri)
@@ -235,7 +235,7 @@ class RelayFunctions:
         values = [to_str(self.rt.pv(v)(ctx)) if v.startswith("$") else v for v in (host, port)]
         return self._uri(values[0], int(values[1]) if values[1].isdigit() else 0) if values[0] else None
 
-    @function(Routes.REQUEST)
+    @function(Routes.REQUEST, waits=True)
     def t_relay_to_avp(self, ctx: Ctx, host: Lit, port: Lit) -> int:
         uri = self._from_avps(ctx, host, port)
         return -1 if uri is None else self._relay(ctx, uri)
@@ -255,31 +255,31 @@ class RelayFunctions:
         t = self.current(ctx)
         return -1 if t is None else self._fork(t, ctx, uri)
 
-    @function(Routes.REQUEST)
+    @function(Routes.REQUEST, waits=True)
     def t_forward_nonack(self, ctx: Ctx, ip: Lit, port: int) -> int:
         return self._nonack(ctx, self._uri(ip, port))
 
-    @function(Routes.REQUEST)
+    @function(Routes.REQUEST, waits=True)
     def t_forward_nonack_uri(self, ctx: Ctx) -> int:
         return self._nonack(ctx, None)
 
-    @function(Routes.REQUEST)
+    @function(Routes.REQUEST, waits=True)
     def t_forward_nonack_udp(self, ctx: Ctx, ip: Lit, port: int) -> int:
         return self._nonack(ctx, self._uri(ip, port, "udp"))
 
-    @function(Routes.REQUEST)
+    @function(Routes.REQUEST, waits=True)
     def t_forward_nonack_tcp(self, ctx: Ctx, ip: Lit, port: int) -> int:
         return self._nonack(ctx, self._uri(ip, port, "tcp"))
 
-    @function(Routes.REQUEST)
+    @function(Routes.REQUEST, waits=True)
     def t_forward_nonack_tls(self, ctx: Ctx, ip: Lit, port: int) -> int:
         return self._nonack(ctx, self._uri(ip, port, "tls"))
 
-    @function(Routes.REQUEST)
+    @function(Routes.REQUEST, waits=True)
     def t_forward_nonack_sctp(self, ctx: Ctx, ip: Lit, port: int) -> int:
         return self._nonack(ctx, self._uri(ip, port, "sctp"))
 
-    @function(Routes.REQUEST)
+    @function(Routes.REQUEST, waits=True)
     def t_forward_nonack_to(self, ctx: Ctx, host: Lit, port: Lit) -> int:
         return self._nonack(ctx, self._from_avps(ctx, host, port))
 
@@ -307,27 +307,27 @@ class RelayFunctions:
             return self._forward_ack(ctx, uri)
         return int(self.rt.tm.relay_branches(t, ctx, uri, replicate=True))
 
-    @function(Routes.REQUEST, arities=(1, 2))
+    @function(Routes.REQUEST, arities=(1, 2), waits=True)
     def t_replicate(self, ctx: Ctx, uri: str, port: int = 0) -> int:
         return self._replicate(ctx, uri if uri.lower().startswith("sip") else self._uri(uri, port))
 
-    @function(Routes.REQUEST)
+    @function(Routes.REQUEST, waits=True)
     def t_replicate_udp(self, ctx: Ctx, host: Lit, port: int) -> int:
         return self._replicate(ctx, self._uri(host, port, "udp"))
 
-    @function(Routes.REQUEST)
+    @function(Routes.REQUEST, waits=True)
     def t_replicate_tcp(self, ctx: Ctx, host: Lit, port: int) -> int:
         return self._replicate(ctx, self._uri(host, port, "tcp"))
 
-    @function(Routes.REQUEST)
+    @function(Routes.REQUEST, waits=True)
     def t_replicate_tls(self, ctx: Ctx, host: Lit, port: int) -> int:
         return self._replicate(ctx, self._uri(host, port, "tls"))
 
-    @function(Routes.REQUEST)
+    @function(Routes.REQUEST, waits=True)
     def t_replicate_sctp(self, ctx: Ctx, host: Lit, port: int) -> int:
         return self._replicate(ctx, self._uri(host, port, "sctp"))
 
-    @function(Routes.REQUEST)
+    @function(Routes.REQUEST, waits=True)
     def t_replicate_to(self, ctx: Ctx, host: Lit, port: Lit) -> int:
         uri = self._from_avps(ctx, host, port)
         return -1 if uri is None else self._replicate(ctx, uri)

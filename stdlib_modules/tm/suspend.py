@@ -40,7 +40,7 @@ class Suspension:
             return
         t.suspended = False
         uri = t.request_ctx.ruri
-        branch = ClientBranch(t, len(t.branches), uri, Branch(uri), [self.rt.datapath.reply_dest(t.request_ctx)])
+        branch = ClientBranch(t, len(t.branches), uri, Branch(uri), self.rt.datapath.reply_dest(t.request_ctx))
         t.branches.append(branch)
         t.branch_timed_out(branch, now)
 

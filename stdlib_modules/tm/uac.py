@@ -46,8 +46,8 @@ class UacFunctions:
         msg = parse_message(text)
         ctx = Ctx(self.rt, msg, Flow(listener, listener.host, listener.port), Routes.LOCAL)
         ctx.du = nexthop or None
-        dests: list[Dest] = self.rt.datapath.resolve(ctx, nexthop or ruri)
-        if not dests:
+        dest, rest = self.rt.datapath.resolve_all(ctx, nexthop or ruri)
+        if dest is None:
             return None
         engine = self.rt.tm
         if not self.rt.run_event("tm:local-request", ctx):
@@ -56,12 +56,14 @@ class UacFunctions:
         if fr:
             t.fr = fr
         t.extra["callback"] = self._acknowledging(callback) if ack and method == "INVITE" else callback
-        branch = ClientBranch(t, 0, ctx.ruri, Branch(ctx.ruri), dests)
+        branch = ClientBranch(t, 0, ctx.ruri, Branch(ctx.ruri), dest)
+        if self.rt.param("use_dns_failover"):
+            branch.rest = rest
         branch.hooks = {kind: name for kind, name in (ctx.hooks or {}).items() if kind != "failure" or self.p.enable_uac_fr}
         via = self.rt.datapath.via_header(ctx, branch.dest, f"{t.tid}.0")
         branch.request = build_request(msg, ctx.edits, ctx.ruri, via)
         t.branches.append(branch)
-        if not t.start_branch(branch, self.rt.now()):
+        if not t.start_branch(branch, self.rt.now()) and not t.fail_over(branch, self.rt.now()):
             t.fail_branch(branch, 477, self.rt.now())
         return t
 
@@ -84,19 +86,19 @@ class UacFunctions:
         first = parse_addr(routes[0]) if routes else None
         ctx = t.request_ctx
         mode = self.p.local_ack_mode
-        dests: list[Dest] = [t.branches[0].dest] if mode == 1 else self.rt.datapath.resolve(ctx, first.uri if first is not None else ctx.du or target)
+        dest: Dest | None = t.branches[0].dest if mode == 1 else self.rt.datapath.resolve(ctx, first.uri if first is not None else ctx.du or target)
         flow: Flow | None = t.extra.get("reply_flow") if mode == 2 else None
         if flow is not None:
-            dests = [Dest(flow.listener, flow.proto, flow.remote_ip, flow.remote_port, flow.conn)]
-        if not dests:
+            dest = Dest(flow.listener, flow.proto, flow.remote_ip, flow.remote_port, flow.conn)
+        if dest is None:
             return
         # Kamailio's ACK has the branch of the INVITE, unless it is asked for one of its own (RFC 3261 section 8.1.1.7)
         branch = f"{t.tid}.ack" if self.p.local_ack_branch_mode else f"{t.tid}.0"
-        text = (f"ACK {target} SIP/2.0\r\n{self.rt.datapath.via_header(ctx, dests[0], branch)}From: {ctx.msg.value('from')}\r\n"
+        text = (f"ACK {target} SIP/2.0\r\n{self.rt.datapath.via_header(ctx, dest, branch)}From: {ctx.msg.value('from')}\r\n"
                 f"Call-ID: {ctx.msg.call_id}\r\nTo: {reply.value('to')}\r\nCSeq: {ctx.msg.cseq[0]} ACK\r\n" + "".join(f"Route: {r}\r\n" for r in routes)
                 + f"Max-Forwards: 70\r\n{self.rt.user_agent}{'' if not self.rt.user_agent else chr(13) + chr(10)}Content-Length: 0\r\n\r\n")  # fmt: skip
-        t.extra["ack"] = dests[0], text
-        self.rt.datapath.send(dests[0], text)
+        t.extra["ack"] = dest, text
+        self.rt.datapath.send(dest, text)
 
     @staticmethod
     def _tagged(line: str) -> str:

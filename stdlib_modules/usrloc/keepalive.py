@@ -97,17 +97,17 @@ class Keepalives:
         ctx = self.rt.worker.fake_context()
         ctx.send_socket = self.rt.worker.find_socket(b.socket, whole=True)
         ctx.forward_no_connect = True
-        dests: list[Dest] = self.rt.datapath.resolve(ctx, hops[0].uri if hops else b.received or b.contact)
-        if not dests:
+        dest: Dest | None = self.rt.datapath.resolve(ctx, hops[0].uri if hops else b.received or b.contact)
+        if dest is None:
             return
         self.ka_serial += 1
         serial, p = self.ka_serial, self.p
-        via = self.rt.datapath.via_header(ctx, dests[0], f"z9hG4bKx.{serial}.1.0")
+        via = self.rt.datapath.via_header(ctx, dest, f"z9hG4bKx.{serial}.1.0")
         route = f"Route: {b.path}\r\n" if b.path else ""
         target = aor if p.use_domain else f"{aor}@{p.ka_domain}"
         text = (f"{p.ka_method} {b.contact} SIP/2.0\r\n{via}{route}From: <{p.ka_from}>;tag={b.ruid}-{serial}.1\r\nTo: <sip:{target}>\r\n"
                 f"Call-ID: {self.ka_mark}{serial}.1\r\nCSeq: 80 {p.ka_method}\r\nContent-Length: 0\r\n\r\n")  # fmt: skip
-        if self.rt.datapath.send(dests[0], text):
+        if self.rt.datapath.send(dest, text):
             self.ka_sent[serial] = now, b
 
     def _answered(self, msg: SipMessage, flow: Flow) -> bool:

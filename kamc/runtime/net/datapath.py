@@ -9,8 +9,6 @@ The datapath is also the host of the transaction engine: it gives it time, sendi
 from __future__ import annotations
 
 import hashlib
-import random
-import socket
 import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -20,8 +18,9 @@ from kamc.declare.routes import Drop, Exit, Routes
 from kamc.declare.values import EvalError
 from kamc.errors import SipError
 from kamc.runtime.context import Ctx
+from kamc.runtime.net.destinations import Destinations
+from kamc.runtime.net.dns.blocklist import Reason
 from kamc.runtime.net.endpoint import BELOW, PROTO_ID, Dest, Flow, Listener, is_ip
-from kamc.runtime.sip.addr import parse_addr
 from kamc.runtime.sip.build import build_forwarded_reply, build_reply, build_request, via_with_source
 from kamc.runtime.sip.edits import for_dest
 from kamc.runtime.sip.message import SipMessage, parse_message
@@ -38,16 +37,12 @@ _AS_RECEIVED = frozenset({"mt", "ci", "rm", "cs", "hdr", "si", "sp", "fu", "fU",
 _REQUEST_STATS = frozenset({"invite", "cancel", "ack", "bye", "info", "register", "subscribe", "notify", "message", "options", "prack", "update", "refer", "publish"})
 
 
-class Datapath:
+class Datapath(Destinations):
     """One per worker."""
 
     def __init__(self, worker: Worker) -> None:
-        self.worker = worker
-        self.log = worker.log
-        self.senders: dict[Listener, Callable[..., Any]] = {}
-        self.by_proto: dict[str, list[Listener]] = {}
+        super().__init__(worker)
         self.now = worker.clock
-        self._random = random.Random(worker.secret)
         self._stats = worker.counters.values
         self._log_prefix: Callable[[Ctx], str] | None = None
         self._log_prefix_lazy = False
@@ -58,19 +53,10 @@ class Datapath:
         self.post_script: list[Callable[[Ctx], None]] = []
         #: asked about replies of no transaction; False drops them
         self.stray_reply: Callable[[Ctx], bool] | None = None
-        #: of module tls: what a run wants of a connection that it may open
-        self.tls_wish: Callable[[Ctx], tuple[str, str]] | None = None
         #: modules may change what goes out (topoh, siptrace): text in, text out
         self.outgoing_filters: list[Callable[[str, Dest], str | None]] = []
         #: the same for what came in, before it is parsed; None drops it
         self.incoming_filters: list[Callable[[str, Flow], str | None]] = []
-
-    def add_listener(self, listener: Listener, send: Callable[..., Any]) -> None:
-        self.senders[listener] = send
-        self.by_proto.setdefault(listener.proto, []).append(listener)
-        for above, below in BELOW.items():
-            if below == listener.proto:
-                self.by_proto.setdefault(above, []).append(listener)
 
     def random_id(self) -> int:
         return self._random.getrandbits(32)
@@ -240,11 +226,16 @@ class Datapath:
                 self.log.error("  %s", line)
 
     def run(self, function: Callable[[Ctx], Any], ctx: Ctx) -> bool:
-        """Run a block. False when it dropped what it was run for."""
+        """Run a block. False when it dropped what it was run for; one that was set aside did not, so far."""
         waits = self.worker.waits
         if waits.active and waits.job is None:
-            waits.run(self.run, function, ctx)
-            return True
+            goes_on = [True]
+
+            def inside() -> None:
+                goes_on[0] = self.run(function, ctx)
+
+            waits.run(inside)
+            return goes_on[0]
         try:
             function(ctx)
         except Drop:
@@ -333,6 +324,8 @@ class Datapath:
             self.worker.counters.add("core", "send_queue_full")
         except OSError as err:
             self.log.error("cannot send to %s:%s:%d: %s", dest.proto, dest.ip, dest.port, err.strerror or err)
+            if reply_ctx is None:
+                self.blocklist.failed(dest.key, text.partition(" ")[0], Reason.SEND)
             return False
         return True
 
@@ -353,60 +346,6 @@ class Datapath:
         work = ctx.copy_for(Routes.ONSEND)
         work.outgoing = (dest, text)
         return self.run(function, work)
-
-    def dest_for(self, ctx: Ctx, proto: str, host: str, port: int) -> Dest | None:
-        """A destination from a host and port; names are resolved."""
-        ip = host.strip("[]") if is_ip(host) else self.lookup(host)
-        known = self.worker.streams.find((ip, port), secure=proto == "wss") if proto in BELOW and ip else None
-        listener = known.listener if known is not None else self.listener_for(ctx, proto, host)
-        if listener is None:
-            self.log.error("no %s socket to send from", proto)
-            return None
-        if not ip:
-            return None
-        dest = Dest(listener, proto, ip, port, ctx.forward_conn, connect=not ctx.forward_no_connect, close=ctx.forward_close)
-        if self.tls_wish is not None and proto == "tls":
-            dest.wish = self.tls_wish(ctx)
-        return dest
-
-    def listener_for(self, ctx: Ctx, proto: str, host: str = "") -> Listener | None:
-        """The socket to send from: the forced one, the one that received, else the first of the protocol and family."""
-        wanted, below = ctx.send_socket, BELOW.get(proto, proto)
-        if wanted is not None and wanted.proto == below:
-            return wanted
-        six = ":" in host
-        own = ctx.flow.listener
-        if own.proto == below and own in self.senders and (":" in own.host) == six:
-            return own
-        candidates = self.by_proto.get(proto, [])
-        return next((c for c in candidates if (":" in c.host) == six), candidates[0] if candidates else None)
-
-    def lookup(self, host: str) -> str | None:
-        """A numeric address for a host name (A, then AAAA); None when there is none."""
-        try:
-            found = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
-        except (OSError, UnicodeError):
-            return None
-        addresses = [str(row[4][0]) for row in found]
-        return next((a for a in addresses if ":" not in a), addresses[0] if addresses else None)
-
-    def resolve(self, ctx: Ctx, uri: str) -> list[Dest]:
-        """Next-hop URI → destinations, best first; empty when there is none."""
-        parsed = parse_uri(uri)
-        if parsed is None:
-            address = parse_addr(uri)
-            parsed = parse_uri(address.uri) if address is not None else None
-        if parsed is None or not parsed.host:
-            self.log.error("bad destination URI %r", uri)
-            return []
-        host = parsed.param_map.get("maddr") or parsed.host
-        dest = self.dest_for(ctx, parsed.proto(), host, parsed.real_port())
-        return [dest] if dest is not None else []
-
-    def has_socket(self, uri: str) -> bool:
-        """Whether there is a socket of the transport that a URI asks for."""
-        parsed = parse_uri(uri)
-        return parsed is None or parsed.proto() in self.by_proto
 
     def via_header(self, ctx: Ctx, dest: Dest, branch: str) -> str:
         listener = dest.listener
@@ -467,10 +406,9 @@ class Datapath:
     def forward_stateless(self, ctx: Ctx, dest: Dest | None = None) -> bool:
         """Send a request on without a transaction; its branch is a function of the one it came with (RFC 3261 section 16.11)."""
         if dest is None:
-            dests = self.resolve(ctx, ctx.du or ctx.rt.next_route(ctx) or ctx.ruri)
-            if not dests:
+            dest = self.resolve(ctx, ctx.du or ctx.rt.next_route(ctx) or ctx.ruri)
+            if dest is None:
                 return False
-            dest = dests[0]
         msg = ctx.msg
         key = f"{self.worker.secret}{msg.via1.branch or msg.first['via'][2]}{msg.call_id}{msg.cseq[0]}"
         ident = hashlib.md5(key.encode("latin-1", "replace"), usedforsecurity=False).hexdigest()[:16]

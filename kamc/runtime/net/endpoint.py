@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from enum import Enum
 from functools import lru_cache
+
+
+class Unreachable(Enum):
+    """Why there is no way to a destination."""
+
+    ADDRESS = "no address"
+    NO_SOCKET = "no socket of its transport"
+    BLOCKED = "on the blocklist"
+
 
 PROTOS = ("udp", "tcp", "tls", "sctp", "ws", "wss")
 #: Kamailio's numbers for transports, as $pr-like variables and flags show them

@@ -25,6 +25,7 @@ from kamc.runtime.net.udp import UdpEndpoint
 from kamc.runtime.proc.loop import WorkerLoop
 from kamc.runtime.program import load_program, start_modules
 from kamc.runtime.rpc.commands import RpcRegistry, add_core_commands
+from kamc.runtime.rpc.dns import add_dns_commands
 from kamc.runtime.sip.message import parse_message
 from kamc.runtime.store.local import LocalStore
 from kamc.runtime.tm.engine import TmEngine
@@ -52,11 +53,11 @@ class Worker:
         self.rt: Runtime | None = None
         self.listeners: list[Listener] = []
         self.sockets: dict[Listener, socket.socket] = {}
+        self.waits = Waits(self.timers, clock, lambda err: self.datapath.report(err, None))
         self.datapath = Datapath(self)
         self.engine = TmEngine(self.datapath, self.timers, f"{index:x}")
-        self.waits = Waits(self.timers, clock, lambda err: self.datapath.report(err, None))
         self.waits.aside += [self._keep_vars, log.keep_prefix]
-        self.streams = TcpHub(log, clock, self._core_param, self._stream_message, self.datapath.lost)
+        self.streams = TcpHub(log, clock, self.core_param, self._stream_message, self.datapath.lost)
         self.loop: asyncio.AbstractEventLoop | None = None
         #: called when the loop runs: modules open their sockets here
         self.on_start: list[Callable[[asyncio.AbstractEventLoop], None]] = []
@@ -73,6 +74,7 @@ class Worker:
         """Bind a build and start its modules. Raises ConfigError; the worker is as before then."""
         rt = Runtime(self, (self.rt.generation + 1) if self.rt is not None else 1)
         add_core_commands(self.rpc, self)
+        add_dns_commands(self.rpc, self.datapath)
         load_program(files, rt, base)
         rt.params.update(overrides or {})
         rt.prepare_headers()
@@ -178,7 +180,8 @@ class Worker:
             for module in self.rt.modules.values():
                 module.destroy()
 
-    def _core_param(self, name: str) -> int:
+    def core_param(self, name: str) -> int:
+        """A core parameter that is a number or yes/no."""
         return int(self.rt.param(name)) if self.rt is not None else 0
 
     def _stream_message(self, data: bytes, listener: Listener, address: tuple[str, int], conn: int, proto: str) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from kamc.declare.routes import Routes
 from kamc.errors import SipError
 from kamc.runtime.context import Branch as Target
 from kamc.runtime.context import Ctx
-from kamc.runtime.net.endpoint import Dest, Flow
+from kamc.runtime.net.dns.blocklist import Blocklist, Reason
+from kamc.runtime.net.endpoint import Dest, Flow, Unreachable
 from kamc.runtime.sip.build import build_request
 from kamc.runtime.sip.edits import for_dest
 from kamc.runtime.sip.message import SipMessage, parse_message
@@ -19,6 +21,8 @@ from kamc.runtime.tm.transaction import ClientBranch, Transaction
 COOKIE = "z9hG4bK"
 #: Kamailio's error numbers, as t_relay and t_newtran return them
 E_BAD_ADDRESS, E_BAD_URI, E_SEND, E_NO_SOCKET, E_NO_DEST = -478, -479, -477, -7, -1
+
+_UNREACHABLE = {Unreachable.ADDRESS: E_BAD_ADDRESS, Unreachable.NO_SOCKET: E_NO_SOCKET, Unreachable.BLOCKED: E_NO_DEST}
 
 
 class TmParams:
@@ -50,10 +54,17 @@ class TmParams:
     ac_extra_hdrs: str = ""
     callid_matching: int = 0
     callid_cseq_matching: int = 0
+    blst_503: int = 0
+    blst_503_def_timeout: int = 0
+    blst_503_min_timeout: int = 0
+    blst_503_max_timeout: int = 3600
 
 
 class TmHost(Protocol):
     """What the engine needs from outside."""
+
+    @property
+    def blocklist(self) -> Blocklist: ...
 
     def now(self) -> float: ...
 
@@ -61,9 +72,7 @@ class TmHost(Protocol):
 
     def reply_dest(self, ctx: Ctx) -> Dest: ...
 
-    def resolve(self, ctx: Ctx, uri: str) -> list[Dest]: ...
-
-    def has_socket(self, uri: str) -> bool: ...
+    def resolve_all(self, ctx: Ctx, uri: str) -> tuple[Dest | None, Iterator[Dest]]: ...
 
     def via_header(self, ctx: Ctx, dest: Dest, branch: str) -> str: ...
 
@@ -99,6 +108,8 @@ class TmEngine:
     def __init__(self, host: TmHost, timers: TimerTable, branch_prefix: str = "") -> None:
         self.host, self.timers = host, timers
         self.params = TmParams()
+        #: of use_dns_failover: replies that send a request on to the next address, beside 503
+        self.failover_codes: frozenset[int] = frozenset()
         #: written into our branches: who owns what comes back (generation and worker)
         self.branch_prefix = COOKIE + branch_prefix
         self._by_key: dict[tuple[Any, ...], Transaction] = {}
@@ -284,10 +295,12 @@ class TmEngine:
         if new and not replicate:
             t.hooks.pop("failure", None)
         for branch in new:
-            if t.start_branch(branch, now):
+            if t.start_branch(branch, now) or t.fail_over(branch, now):
                 started += 1
             else:
                 error = E_SEND
+        if not started and t.canceled:
+            return 1
         if not started and self.params.failure_exec_mode and targets and not replicate:
             self._fail_later(t, hooks, targets[-1])
             return 1
@@ -297,7 +310,7 @@ class TmEngine:
 
     def _fail_later(self, t: Transaction, hooks: dict[str, str], target: Target) -> None:
         """failure_exec_mode: what could not be sent fails like a branch that nobody answered, for the failure route to see."""
-        branch = ClientBranch(t, len(t.branches), target.uri, target, [self.host.reply_dest(t.request_ctx)])
+        branch = ClientBranch(t, len(t.branches), target.uri, target, self.host.reply_dest(t.request_ctx))
         branch.hooks = {kind: hooks[kind] for kind in ("reply", "failure") if kind in hooks}
         t.branches.append(branch)
         self.timers.arm(self.host.now(), lambda at: t.branch_timed_out(branch, at))
@@ -328,10 +341,14 @@ class TmEngine:
                 hooks = work.hooks or {}
                 target.uri, target.dst_uri, target.flags = work.ruri, work.du, work.bflags
         hop = override or work.du or _first_route(work) or work.ruri
-        dests = self.host.resolve(work, hop)
-        if not dests:
-            return None, E_BAD_ADDRESS if self.host.has_socket(hop) else E_NO_SOCKET
-        branch = ClientBranch(t, index, work.ruri, target, dests)
+        dest, rest = self.host.resolve_all(work, hop)
+        if t.canceled or (t.status >= 200 and not t.branches):
+            return None, E_NO_DEST  # it ended while a name was looked up
+        if dest is None:
+            return None, _UNREACHABLE[work.recall("unreachable") or Unreachable.ADDRESS]
+        branch = ClientBranch(t, index, work.ruri, target, dest)
+        if t.rt.param("use_dns_failover"):
+            branch.rest = rest
         # what a route arms later is for branches to come
         branch.hooks = {**{kind: t.hooks[kind] for kind in ("reply", "failure") if kind in t.hooks}, **hooks} if t.hooks else hooks
         branch.flags = work.bflags
@@ -344,6 +361,32 @@ class TmEngine:
         if self.watchers:
             self.notify("relayed", t, branch)
         return branch, 0
+
+    def next_address(self, t: Transaction, failed: ClientBranch, dest: Dest) -> ClientBranch | None:
+        """A branch that tries another address of the name that a failed one was sent to (RFC 3263 section 4.3)."""
+        index = len(t.branches)
+        if index >= t.rt.param("max_branches"):
+            return None
+        branch = ClientBranch(t, index, failed.uri, failed.target, dest)
+        branch.rest, branch.hooks, branch.flags = failed.rest, failed.hooks, failed.flags
+        via = self.host.via_header(t.request_ctx, dest, f"{t.tid}.{index}")
+        first, own = failed.request.index("\r\n") + 2, failed.sent.first["via"]
+        branch.request = failed.request[:first] + via + failed.request[own[4] :]
+        if not self.host.onsend(t.request_ctx, dest, branch.request):
+            return None
+        t.branches.append(branch)
+        return branch
+
+    def said_503(self, branch: ClientBranch, reply: SipMessage) -> None:
+        """blst_503: a destination without room gets the time that it asks for (RFC 3261 section 21.5.4)."""
+        p = self.params
+        if not p.blst_503:
+            return
+        text = (reply.value("retry-after") or "").strip()
+        number = re.match(r"\d{1,9}", text)
+        seconds = min(max(int(number[0]) if number is not None else p.blst_503_def_timeout, p.blst_503_min_timeout), p.blst_503_max_timeout)
+        if seconds > 0:
+            self.host.blocklist.failed(branch.dest.key, branch.t.method, Reason.SAID_503, seconds)
 
     def _too_old(self, t: Transaction, now: float) -> None:
         """max_inv_lifetime / max_noninv_lifetime: whatever still waits is over."""
@@ -404,6 +447,7 @@ class TmEngine:
             for branch in list(t.live):
                 if branch.status == 0 and branch.client.waiting and branch.dest.proto != "udp" and (branch.dest.ip, branch.dest.port) == remote:
                     branch.client.stop()
+                    self.host.blocklist.failed(branch.dest.key, t.method, Reason.CONNECT)
                     t.fail_branch(branch, 477, now)
 
     def rank(self, code: int, faked: bool) -> int:

@@ -6,12 +6,13 @@ machines of :mod:`.uac` and :mod:`.uas` this is the fifth: it forks, waits for f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from kamc.declare.routes import Routes
 from kamc.runtime.context import Branch as Target
 from kamc.runtime.context import Ctx
+from kamc.runtime.net.dns.blocklist import Reason
 from kamc.runtime.net.endpoint import Dest, Flow
 from kamc.runtime.sip.build import build_forwarded_reply, build_hop_request
 from kamc.runtime.sip.edits import Edit
@@ -35,7 +36,6 @@ class ClientBranch:
         "client",
         "copy",
         "dest",
-        "dests",
         "faked",
         "flags",
         "hooks",
@@ -45,16 +45,18 @@ class ClientBranch:
         "replied",
         "reply",
         "request",
+        "rest",
         "status",
         "t",
         "target",
         "uri",
     )  # fmt: skip
 
-    def __init__(self, t: Transaction, index: int, uri: str, target: Target, dests: list[Dest]) -> None:
+    def __init__(self, t: Transaction, index: int, uri: str, target: Target, dest: Dest) -> None:
         self.t, self.index, self.uri, self.target = t, index, uri, target
-        self.dests = dests
-        self.dest = dests[0]
+        self.dest = dest
+        #: other addresses of the name that it was sent to, with use_dns_failover
+        self.rest: Iterator[Dest] | None = None
         self.request = ""
         self.message: SipMessage | None = None
         cls = InviteClient if t.is_invite else NonInviteClient
@@ -180,6 +182,8 @@ class Transaction:
         self.disable_6xx = bool(params.disable_6xx_block)
         self.auto_inv_100 = bool(params.auto_inv_100)
         self.no_internal_reply = False
+        #: of t_set_disable_failover
+        self.no_failover = False
         self.released = False
         self.extra: dict[str, Any] = {}
         server = InviteServer if self.is_invite else ServerTransaction
@@ -293,11 +297,26 @@ class Transaction:
         branch.client.stop()
         self.fail_branch(branch, 487 if self.canceled and self.is_invite else self.engine.params.reply_408_code, now)
 
+    def fail_over(self, branch: ClientBranch, now: float) -> bool:
+        """Go on with the next address of the name that a branch was sent to. False when there is none."""
+        if branch.rest is None or self.no_failover or self.canceled or self.status >= 200 or branch.copy:
+            return False
+        for dest in branch.rest:
+            other = self.engine.next_address(self, branch, dest)
+            if other is not None and self.start_branch(other, now):
+                return True
+        return False
+
     def fail_branch(self, branch: ClientBranch, code: int, now: float) -> None:
         """A final reply of our own for a branch."""
         branch.faked = True
         branch.reply = None
+        silent = branch.status == 0
         branch.status = code
+        if silent and not branch.local and code in (477, self.engine.params.reply_408_code):
+            if code != 477:
+                self.engine.host.blocklist.failed(branch.dest.key, self.method, Reason.TIMEOUT)
+            self.fail_over(branch, now)
         self.final_on_branch(branch, code, now)
 
     # -- replies from below ----------------------------------------------------------------------------------------------
@@ -326,6 +345,10 @@ class Transaction:
             return
         branch.status = code
         branch.reply = msg
+        if msg.status == 503:
+            self.engine.said_503(branch, msg)
+        if branch.rest is not None and (code == 503 or code in self.engine.failover_codes):
+            self.fail_over(branch, now)
         self.extra[f"reply{branch.index}"] = ctx
         self.final_on_branch(branch, code, now)
 

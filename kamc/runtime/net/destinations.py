@@ -1,0 +1,118 @@
+"""Where a message goes: next-hop URIs and names become a socket to send from and a numeric address (RFC 3261 section 8.1.2, RFC 3263)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from kamc.runtime.context import Ctx
+from kamc.runtime.net.dns.blocklist import Blocklist
+from kamc.runtime.net.dns.locate import Locator, Wanted
+from kamc.runtime.net.dns.resolver import Resolver
+from kamc.runtime.net.endpoint import BELOW, Dest, Listener, Unreachable, is_ip
+from kamc.runtime.sip.addr import parse_addr
+from kamc.runtime.sip.uri import parse_uri
+
+if TYPE_CHECKING:
+    from kamc.runtime.proc.worker import Worker
+
+#: nothing to try when the first destination fails
+NO_MORE: Final[Iterator[Dest]] = iter(())
+
+
+class Destinations:
+    """The part of the datapath that knows sockets and names. One per worker."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.log = worker.log
+        self.senders: dict[Listener, Callable[..., Any]] = {}
+        self.by_proto: dict[str, list[Listener]] = {}
+        self._random = random.Random(worker.secret)
+        #: of module tls: what a run wants of a connection that it may open
+        self.tls_wish: Callable[[Ctx], tuple[str, str]] | None = None
+        self.dns = Resolver(worker.waits, worker.clock, worker.core_param, worker.counters, worker.log)
+        self.blocklist = Blocklist(worker.clock, worker.core_param)
+        self.locator = Locator(self.dns, worker.core_param, self._families, self._random)
+
+    def add_listener(self, listener: Listener, send: Callable[..., Any]) -> None:
+        self.senders[listener] = send
+        self.by_proto.setdefault(listener.proto, []).append(listener)
+        for above, below in BELOW.items():
+            if below == listener.proto:
+                self.by_proto.setdefault(above, []).append(listener)
+
+    def dest_for(self, ctx: Ctx, proto: str, host: str, port: int) -> Dest | None:
+        """A destination from a host and port; names are resolved to their first address."""
+        ip = self.lookup(host, ctx)
+        return self._dest(ctx, proto, ip, port) if ip is not None else None
+
+    def _dest(self, ctx: Ctx, proto: str, ip: str, port: int) -> Dest | None:
+        """None, and the reason remembered, when nothing can be sent there."""
+        known = self.worker.streams.find((ip, port), secure=proto == "wss") if proto in BELOW else None
+        listener = known.listener if known is not None else self.listener_for(ctx, proto, ip)
+        if listener is None:
+            self.log.error("no %s socket to send from", proto)
+            ctx.remember("unreachable", Unreachable.NO_SOCKET)
+            return None
+        if self.blocklist.entries and self.blocklist.stops((proto, ip, port), ctx.msg.method):
+            ctx.remember("unreachable", Unreachable.BLOCKED)
+            return None
+        dest = Dest(listener, proto, ip, port, ctx.forward_conn, connect=not ctx.forward_no_connect, close=ctx.forward_close)
+        if self.tls_wish is not None and proto == "tls":
+            dest.wish = self.tls_wish(ctx)
+        return dest
+
+    def listener_for(self, ctx: Ctx, proto: str, host: str = "") -> Listener | None:
+        """The socket to send from: the forced one, the one that received, else the first of the protocol and family."""
+        wanted, below = ctx.send_socket, BELOW.get(proto, proto)
+        if wanted is not None and wanted.proto == below:
+            return wanted
+        six = ":" in host
+        own = ctx.flow.listener
+        if own.proto == below and own in self.senders and (":" in own.host) == six:
+            return own
+        candidates = self.by_proto.get(proto, [])
+        return next((c for c in candidates if (":" in c.host) == six), candidates[0] if candidates else None)
+
+    def lookup(self, host: str, ctx: Ctx | None = None) -> str | None:
+        """A numeric address for a host name or address; None when there is none."""
+        if is_ip(host):
+            return host.strip("[]")
+        found = self.dns.addresses(host, ctx)
+        return found[0] if found else None
+
+    def resolve(self, ctx: Ctx, uri: str) -> Dest | None:
+        """The first destination for a next-hop URI."""
+        return self.resolve_all(ctx, uri)[0]
+
+    def resolve_all(self, ctx: Ctx, uri: str) -> tuple[Dest | None, Iterator[Dest]]:
+        """Next-hop URI → the first destination, and those to try when it fails; None when there is none (RFC 3263)."""
+        parsed = parse_uri(uri)
+        if parsed is None:
+            address = parse_addr(uri)
+            parsed = parse_uri(address.uri) if address is not None else None
+        if parsed is None or not parsed.host:
+            self.log.error("bad destination URI %r", uri)
+            return None, NO_MORE
+        host = parsed.param_map.get("maddr") or parsed.host
+        if is_ip(host):
+            return self._dest(ctx, parsed.proto(), host.strip("[]"), parsed.real_port()), NO_MORE
+        proto = parsed.proto() if parsed.transport else ""
+        if (proto or ("tls" if parsed.is_sips else "udp")) not in self.by_proto:
+            ctx.remember("unreachable", Unreachable.NO_SOCKET)
+            return None, NO_MORE
+        rest = self._dests(ctx, Wanted(host, parsed.port_number, proto, parsed.is_sips))
+        return next(rest, None), rest
+
+    def _dests(self, ctx: Ctx, wanted: Wanted) -> Iterator[Dest]:
+        for proto, ip, port in self.locator.hops(wanted, ctx):
+            dest = self._dest(ctx, proto, ip, port)
+            if dest is not None:
+                yield dest
+
+    def _families(self, proto: str) -> tuple[bool, bool]:
+        """Whether there are IPv4 sockets of a transport, and IPv6 ones."""
+        hosts = [s.host for s in self.by_proto.get(proto, ())]
+        return any(":" not in host for host in hosts), any(":" in host for host in hosts)
