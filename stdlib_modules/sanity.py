@@ -13,6 +13,8 @@ from kamc.runtime.sip.addr import parse_addr, parse_addr_list
 from kamc.runtime.sip.uri import parse_uri
 
 _RO = Routes.REQUEST | Routes.ONREPLY
+#: a check that failed, of which the sender hears nothing
+_NO_ANSWER: Final = (0, "")
 _CREDENTIAL: Final = re.compile(r'([A-Za-z-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^,\s]*))')
 _REQUIRED: Final = ("via", "from", "to", "call-id", "cseq")
 
@@ -85,9 +87,7 @@ class Sanity(Module):
         return None if not ctx.msg.is_request or ctx.msg.version.upper() == "SIP/2.0" else (505, "Version Not Supported (R-URI)")
 
     def ruri_scheme(self, ctx: Ctx, uris: int) -> Finding:
-        if not ctx.msg.is_request or re.match(r"(sips?|tels?|urn):", ctx.msg.uri, re.I):
-            return None
-        return (400, "Bad Request URI")
+        return None if not ctx.msg.is_request or parse_uri(ctx.msg.uri) is not None else (400, "Bad Request URI")
 
     def required_headers(self, ctx: Ctx, uris: int) -> Finding:
         return None if all(key in ctx.msg.first for key in _REQUIRED) else (400, "Missing Required Header in Request")
@@ -111,12 +111,14 @@ class Sanity(Module):
         if header is None:
             return None
         number = header[2].split()[0] if header[2].split() else ""
-        return None if number.isdecimal() and int(number) < 1 << 32 else (400, "CSeq number is illegal")
+        return None if number.isdecimal() and int(number) <= 1 << 32 else (400, "CSeq number is illegal")
 
     def content_length(self, ctx: Ctx, uris: int) -> Finding:
         header = ctx.msg.first.get("content-length")
         if header is None:
             return None
+        if not ctx.msg.text[: ctx.msg.body_start].endswith(("\n\r\n", "\n\n")):
+            return 400, "Content-Length Body Failure"
         length = ctx.msg.content_length
         return None if length is not None and length == len(ctx.msg.body) else (400, "Content-Length mis-match")
 
@@ -156,13 +158,16 @@ class Sanity(Module):
         return None
 
     def digest(self, ctx: Ctx, uris: int) -> Finding:
+        """Credentials of other schemes than Digest fail without an answer, as in Kamailio."""
         for key in ("authorization", "proxy-authorization"):
             for header in ctx.msg.all(key):
-                if not header[2].lower().startswith("digest"):
-                    continue
+                if not header[2].lower().startswith("digest "):
+                    return _NO_ANSWER
                 found = {m.group(1).lower(): m.group(2) if m.group(2) is not None else m.group(3) for m in _CREDENTIAL.finditer(header[2][6:])}
+                if not found:
+                    return 400, "Bad Auth Header"
                 if any(not found.get(name) for name in ("username", "nonce", "response")):
-                    return 400, "Bad Digest credentials"
+                    return 400, "Bad Auth Credentials"
         return None
 
     def duptags(self, ctx: Ctx, uris: int) -> Finding:
@@ -202,7 +207,7 @@ class Sanity(Module):
 
     def _failed(self, ctx: Ctx, finding: tuple[int, str]) -> int:
         ctx.remember("sanity", finding)
-        if not self.p.noreply and ctx.msg.is_request and ctx.msg.method != "ACK":
+        if finding is not _NO_ANSWER and not self.p.noreply and ctx.msg.is_request and ctx.msg.method != "ACK":
             self._reply(ctx, finding)
         if self.p.autodrop:
             raise Exit
@@ -218,7 +223,7 @@ class Sanity(Module):
     def sanity_reply(self, ctx: Ctx) -> int:
         """Send the reply that a failed check has prepared (with noreply=1)."""
         finding = ctx.recall("sanity")
-        if finding is None or not ctx.msg.is_request or ctx.msg.method == "ACK":
+        if finding is None or finding is _NO_ANSWER or not ctx.msg.is_request or ctx.msg.method == "ACK":
             return -1
         return self._reply(ctx, finding)
 

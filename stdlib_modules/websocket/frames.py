@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Final, Protocol
@@ -13,7 +12,6 @@ from kamc.runtime.net.tcp import Closing, Connection, TcpHub
 
 #: as large as a datagram may be
 MAX_MESSAGE: Final = 65535
-_START_LINE: Final = re.compile(rb"\s*\S+ \S[^\n]*\n")
 _REASONS: Final = {
     CloseReason.NORMAL_CLOSURE: "Normal closure", CloseReason.PROTOCOL_ERROR: "Protocol error", CloseReason.INVALID_FRAME_PAYLOAD_DATA: "Invalid data",
     CloseReason.MESSAGE_TOO_BIG: "Message too big",
@@ -83,9 +81,9 @@ class WebSocket:
         if not message.strip(b"\r\n") and message:
             self._write(self._frames.send_data("\r\n"))
             return None
-        if not _START_LINE.match(message):
+        if not message:
             self._count("failed_connections")
-            self.hub.close(self.conn, "the peer does not speak SIP", Closing.OWN)
+            self.hub.close(self.conn, "an empty message", Closing.OWN)
             return None
         return message
 

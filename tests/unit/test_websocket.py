@@ -218,7 +218,6 @@ def masked(first: int, second: int, data: bytes = b"", key: bytes = b"\0\0\0\0")
     (masked(0x09, 1, b"a"), 1002, "Protocol error"),  # a ping in pieces
     (masked(0x81, 2, b"\xff\xff"), 1007, "Invalid data"),  # text that is no UTF-8; Kamailio takes it
     (masked(0x81, 0), None, ""),
-    (masked(0x81, 5, b"hello"), None, ""),
     (masked(0x88, 0), 1000, "Normal closure"),
     (masked(0x88, 2, b"\x03\xe8"), 1000, "Normal closure"),
 ])  # fmt: skip
@@ -230,6 +229,13 @@ def test_frames_that_end_the_connection(net: Callable[..., Net], data: bytes, co
     assert n.hub.connections == {}
     assert n.stat("remote_closed_connections" if code == 1000 else "failed_connections") == 1
     assert sum("closed 127.0.0.1:" in line for line in n.bench.log.lines) == 1
+
+
+def test_what_is_no_sip_ends_the_connection(net: Callable[..., Net]) -> None:
+    n = net()
+    c = n.open()
+    c.send(c.frames.send_data("hello world"))
+    assert c.ends(None) and n.hub.connections == {}
 
 
 def test_empty_lines_are_answered_and_other_data_is_not_lost(net: Callable[..., Net]) -> None:

@@ -85,8 +85,14 @@ class Datapath(Destinations):
             msg = parse_message(text)
             if conn and msg.is_request and msg.version[:5].upper() == "HTTP/" and rt.http is not None and self._http(rt, msg, flow):
                 return
+        except SipError as err:
+            self._bad_message(err, flow, text)
+            if conn:
+                self.worker.streams.hang_up(conn, "what came is not SIP")
+            return
+        try:
             if msg.is_request or "via" in msg.first:
-                _ = msg.via1  # a bad Via makes the message useless: neither a reply nor a match is possible
+                msg.check()  # a bad Via makes the message useless: neither a reply nor a match is possible
         except SipError as err:
             self._bad_message(err, flow, text)
             return

@@ -193,6 +193,12 @@ class TcpHub:
         for told in self.on_closed.values():
             told(conn, how)
 
+    def hang_up(self, number: int, why: str) -> None:
+        """Close a connection by its number, if it is still there."""
+        conn = self.connections.get(number)
+        if conn is not None:
+            self.close(conn, why)
+
     def close_idle(self) -> None:
         """Close what is over its lifetime or could not be opened in time. Called once a second."""
         now = self.clock()

@@ -11,8 +11,8 @@ COMPACT: Final[dict[str, str]] = {
     "a": "accept-contact", "j": "reject-contact", "d": "request-disposition", "y": "identity", "n": "identity-info",
 }  # fmt: skip
 
-#: characters that Kamailio takes in a header name; stricter than RFC 3261 (no ! % * + ` ' ~)
-_VALID: Final = re.compile(r"[A-Za-z0-9_.-]+\Z")
+#: characters that Kamailio takes in a header name; stricter than RFC 3261 (no ! % * + ` ')
+_VALID: Final = re.compile(r"[A-Za-z0-9_.~-]+\Z")
 _CACHE_LIMIT: Final = 2000
 
 

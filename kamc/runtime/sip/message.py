@@ -18,16 +18,24 @@ from kamc.runtime.sip.via import Via, parse_via, split_vias
 Header = tuple[str, str, str, int, int]
 
 _LINE: Final = re.compile(r"[^\n]*(?:\n[ \t][^\n]*)*\n?")
-_STATUS: Final = re.compile(r"(?:SIP/2\.0|HTTP/1\.[01])[ \t]+([0-9]{3})(?:[ \t]([^\r\n]*))?\Z", re.I)
-_REQUEST: Final = re.compile(r"([A-Za-z0-9_.!%*+`'~-]+) +([^ \t]+) +(SIP/2\.0|HTTP/1\.[01]) *\Z", re.I)
-_CSEQ: Final = re.compile(r"[ \t\r\n]*([0-9]{1,10})[ \t\r\n]+([A-Za-z0-9_.!%*+`'~-]+)[ \t\r\n]*\Z")
+_STATUS: Final = re.compile(r"(?:SIP/2\.0|HTTP/1\.[01])[ \t]+([0-9]{3})[ \t]([^\r\n]*)\Z", re.I)
+#: with some characters that RFC 3261 does not have in a method, but Kamailio takes
+_REQUEST: Final = re.compile(r"([A-Za-z0-9_.!%*+`'~#$&^|-]+) +([^ \t]+) +(SIP/2\.0|HTTP/1\.[01]) *\Z", re.I)
+_CSEQ: Final = re.compile(r"[ \t\r\n]*([0-9]{1,20})[ \t]+([A-Za-z0-9_.!%*+`'~#$&^|-]+)[ \t\r\n]*\Z")
+#: headers that may be there once: with two of them nobody knows which one the next server believes
+_SINGLE: Final = frozenset({"to", "from", "call-id", "cseq", "content-length", "max-forwards"})
+#: a To that Kamailio takes (RFC 3261 section 20.39, and addresses of any kind); each stretch is read once
+_TO: Final = re.compile(
+    r'[ \t\r\n]*(?:(?:"(?:[^"\\]|\\.)*"[ \t\r\n]*|[^"<>]*)<[^<>\r\n]+>|[^"<>;,\s]+)'
+    r'(?:[ \t\r\n]*;[ \t\r\n]*[^;=,"<>\s]+(?:[ \t\r\n]*=[ \t\r\n]*(?:"(?:[^"\\]|\\.)*"|[^;,"<>\s]*))?)*[ \t\r\n]*\Z'
+)
 
 
 class SipMessage:
     """See the module. ``status`` is 0 for requests, ``method`` of a reply is the one of its CSeq."""
 
-    __slots__ = ("_addrs", "_cseq", "_method", "_via1", "_vias", "body_start", "first", "first_line_end", "headers", "is_request", "reason", "status", "text",
-                 "uri", "version")  # fmt: skip
+    __slots__ = ("_addrs", "_cseq", "_method", "_via1", "_vias", "_wide_via", "body_start", "first", "first_line_end", "headers", "is_request", "reason", "status",
+                 "text", "uri", "version")  # fmt: skip
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -35,6 +43,8 @@ class SipMessage:
         self._via1: Via | None = None
         self._cseq: tuple[int, str] | None = None
         self._addrs: dict[str, NameAddr | None] = {}
+        #: there is more than one Via line
+        self._wide_via = False
         self._parse_lines(text)
 
     # -- the one pass ----------------------------------------------------------------------------------------------------
@@ -63,6 +73,8 @@ class SipMessage:
             headers.append(header)
             if key not in first:
                 first[key] = header
+            else:
+                self._repeated(key, name)
             at = stop
         self.headers = headers
         self.first = first
@@ -81,7 +93,7 @@ class SipMessage:
         self.first = {}
         while True:
             if at >= len(text):
-                raise SipError("Header section without an end")
+                break  # no empty line: Kamailio takes that
             if text.startswith("\r\n", at):
                 at += 2
                 break
@@ -98,9 +110,27 @@ class SipMessage:
                 raise SipError("Bad header field")
             header = (key, name, value.rstrip("\r\n").lstrip(" \t\r\n"), at, at + len(raw))
             self.headers.append(header)
-            self.first.setdefault(key, header)
+            if key in self.first:
+                self._repeated(key, name)
+            else:
+                self.first[key] = header
             at += len(raw)
         self.body_start = at
+
+    def _repeated(self, key: str, name: str) -> None:
+        if key in _SINGLE:
+            raise SipError(f"Duplicate {name} header field")
+        if key == "via":
+            self._wide_via = True
+
+    def check(self) -> None:
+        """Look at what everything else builds on: all Vias of a request, the first one of a reply, To. Raises SipError."""
+        _ = self.via1
+        if self.is_request and (self._wide_via or "," in self.first["via"][2]):
+            _ = self.vias
+        to = self.first.get("to")
+        if to is not None and _TO.match(to[2]) is None:
+            raise SipError("Bad To")
 
     def _parse_first_line(self, line: str) -> None:
         parts = line.split(" ")

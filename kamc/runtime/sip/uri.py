@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Final
 
 _SCHEME: Final = re.compile(r"(sips?|tels?|urn(?=:)|http|https|cid)s?:", re.I)
-_HOSTPORT: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.\-]+)(?::([0-9]*))?\Z")
+_HOSTPORT: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_\-][A-Za-z0-9_.\-]*)(?::([0-9]*))?\Z")
 _TEL: Final = re.compile(r"[+0-9A-Da-d*#p.()w-]+\Z")
 
 DEFAULT_PORT: Final = 5060
@@ -130,6 +130,8 @@ def _parse_sip(scheme: str, rest: str) -> Uri | None:
             return None
         user, colon, word = userinfo.partition(":")
         password = word if colon else None
+        if not user or ":" in word or "[" in user:
+            return None
         rest = tail
     headers = params = ""
     if "?" in rest:

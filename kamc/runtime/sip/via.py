@@ -9,10 +9,14 @@ from typing import Final
 from kamc.runtime.sip.uri import parse_params, split_quoted
 
 _VIA: Final = re.compile(
-    r"[ \t\r\n]*SIP[ \t\r\n]*/[ \t\r\n]*2\.0[ \t\r\n]*/[ \t\r\n]*(UDP|TCP|TLS|SCTP|WSS?)[ \t\r\n]+(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.\-]+)"
-    r"[ \t\r\n]*(?::[ \t\r\n]*([0-9]{1,5}))?[ \t\r\n]*(?:;(.*))?\Z",
+    r"[ \t\r\n]*SIP[ \t\r\n]*/[ \t\r\n]*2\.0[ \t\r\n]*/[ \t\r\n]*([A-Z0-9]+)[ \t\r\n]+(\[[0-9A-Fa-f:.%A-Za-z]+\]|[A-Za-z0-9_.\-]+)"
+    r"[ \t\r\n]*(?::[ \t\r\n]*([0-9]{1,5}))?[ \t\r\n]*"
+    # parameters that have a name, and no bytes that end a text somewhere else
+    r"((?:;[ \t\r\n]*[^;=\s\0\"(]+[ \t\r\n]*(?:=[ \t\r\n]*(?:\"(?:[^\"\\\0]|\\.)*\"|[^;\s\0\"(]*)[ \t\r\n]*)?)*)(?:\([^()]*\)[ \t\r\n]*)?\Z",
     re.S | re.I,
 )
+#: parameters that mean nothing without a value
+_VALUED: Final = ("branch", "ttl", "maddr", "received", "i")
 
 
 class Via:
@@ -53,7 +57,9 @@ def parse_via(text: str) -> Via | None:
     if match is None:
         return None
     proto, host, port, params = match.groups()
-    return Via(text, proto, host, int(port) if port else 0, params or "")
+    via = Via(text, proto, host, int(port) if port else 0, params[1:] if params else "")
+    known = via.param_map
+    return None if any(name in known and known[name] is None for name in _VALUED) else via
 
 
 def split_vias(value: str) -> list[str]:
