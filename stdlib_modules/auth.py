@@ -35,6 +35,9 @@ _QOP_AUTH, _QOP_AUTH_INT, _STALE_FLAG = 1, 2, 16
 #: header of the credentials → (status, reason)
 _KINDS: Final = {"authorization": (401, "Unauthorized"), "proxy-authorization": (407, "Proxy Authentication Required")}
 _MAC: Final = 32
+#: digits of a nonce count (RFC 2617 section 3.2.2), and the highest that Kamailio keeps
+_COUNT_DIGITS: Final = 8
+_MOST_COUNTS: Final = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +136,7 @@ class Auth(Module):
             number = int(given.parts.get("nc", ""), 16)
         except ValueError:
             return ERROR
-        if last is not None and number <= last:
+        if number <= (last or 0) or number > _MOST_COUNTS:
             return STALE
         self.used.put(nonce, number, expires + 1)
         return 0
@@ -225,7 +228,7 @@ class Auth(Module):
         if not all(parts.get(name) for name in needed) or not supported(parts.get("algorithm", "")):
             return ERROR
         qop = parts.get("qop", "")
-        if qop not in ("", "auth", "auth-int") or (qop and not (parts.get("nc") and parts.get("cnonce"))):
+        if qop not in ("", "auth", "auth-int") or (qop and not (len(parts.get("nc", "")) == _COUNT_DIGITS and parts.get("cnonce"))):
             return ERROR
         problem = self._nonce_problem(ctx, given)
         if problem:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from kamc.declare import Module, modparam
 from kamc.errors import ConfigError
 from kamc.runtime.db import Connection, DbError, julian_day
 
+#: up to the first semicolon outside of quotes and comments; each stretch is read once
+_FIRST: Final = re.compile(r"""(?:[^;'"/-]++|'[^']*+(?:'|\Z)|"[^"]*+(?:"|\Z)|--[^\n]*+|/\*(?:.*?\*/|.*)|[/-])*+;""", re.S)
 _JOURNALS = ("WAL", "DELETE", "TRUNCATE", "PERSIST", "MEMORY", "OFF")
+
+
+def first_statement(text: str) -> str:
+    """SQLite executes the first statement of a text; what follows is not looked at, so nothing can be smuggled in behind it."""
+    match = _FIRST.match(text)
+    return match[0] if match is not None else text
 
 
 class DbSqlite(Module):
@@ -59,7 +68,7 @@ class DbSqlite(Module):
         whole = path if path.startswith("/") else str(Path(self.rt.base or ".") / path)
         name = f"file:{whole}" + ("?mode=ro" if path in self.readonly else "")
         place = sa.URL.create("sqlite", database=name, query={"uri": "true"})
-        connection = SqlConnection(place, times=julian_day, connect_args={"timeout": self.timeouts.get(path, 500) / 1000})
+        connection = SqlConnection(place, times=julian_day, statement=first_statement, connect_args={"timeout": self.timeouts.get(path, 500) / 1000})
         if path in self.journals:
             connection.raw(f"PRAGMA journal_mode={self.journals[path]}")
         else:

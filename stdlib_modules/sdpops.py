@@ -18,7 +18,7 @@ from kamc.errors import ConfigError
 from kamc.runtime.context import Ctx
 from kamc.runtime.pv.bind import BoundPv
 from kamc.runtime.sip.message import SipMessage
-from kamc.runtime.sip.multipart import boundary_of, mime_type, parts_of
+from kamc.runtime.sip.multipart import boundary_of, find_part, mime_type
 from kamc.runtime.sip.sdp import Sdp, SdpError, Stream, parse_sdp
 from stdlib_modules.textopsx.iterators import Iterators, line_pieces
 
@@ -36,8 +36,8 @@ def find_sdp(msg: SipMessage) -> tuple[int, str] | None:
     if kind == _TYPE:
         return msg.body_start, msg.body
     boundary = boundary_of(msg)
-    part = next((p for p in parts_of(msg.body, boundary) if p.type == _TYPE), None) if boundary else None
-    return (msg.body_start + part.at, part.content) if part is not None else None
+    part = find_part(msg.body, boundary, _TYPE) if boundary is not None else None
+    return (msg.body_start + part[0], part[1]) if part is not None else None
 
 
 class Description:

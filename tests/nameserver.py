@@ -23,13 +23,23 @@ class NameServer:
         self.asked: list[tuple[str, str]] = []
         #: answers over UDP say that they were cut
         self.truncate = False
-        self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.udp.bind(address)
+        self.udp, self.tcp = self._sockets(address)
         self.address = self.udp.getsockname()
-        self.tcp = socket.create_server(self.address)
         self._threads = [threading.Thread(target=run, daemon=True) for run in (self._serve_udp, self._serve_tcp)]
         for thread in self._threads:
             thread.start()
+
+    @staticmethod
+    def _sockets(address: tuple[str, int]) -> tuple[socket.socket, socket.socket]:
+        """One port for both: the first that is free for both."""
+        for _ in range(50):
+            udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            udp.bind(address)
+            try:
+                return udp, socket.create_server(udp.getsockname())
+            except OSError:
+                udp.close()
+        raise OSError("no port is free for UDP and TCP")
 
     def __enter__(self) -> NameServer:
         return self

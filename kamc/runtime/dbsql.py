@@ -47,9 +47,9 @@ class SqlConnection:
 
     blocking = True
 
-    def __init__(self, url: sa.URL, *, times: Callable[[datetime], Cell] = text_of_time, **options: Any) -> None:
-        """``times`` makes what the database keeps of a time."""
-        self._times = times
+    def __init__(self, url: sa.URL, *, times: Callable[[datetime], Cell] = text_of_time, statement: Callable[[str], str] = str, **options: Any) -> None:
+        """``times`` makes what the database keeps of a time, ``statement`` what it executes of a text of the script."""
+        self._times, self._statement = times, statement
         try:
             self.engine = sa.create_engine(url, **options)
         except (SQLAlchemyError, ImportError) as err:
@@ -106,7 +106,7 @@ class SqlConnection:
 
         characters = _characters(text)
         assert isinstance(characters, str)
-        text = characters
+        text = self._statement(characters)
         return self._do(work)
 
     def close(self) -> None:

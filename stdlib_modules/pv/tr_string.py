@@ -8,6 +8,7 @@ import hashlib
 import re
 import time
 import zlib
+from typing import Final
 
 from kamc.declare import transformation
 from kamc.declare.values import DualInt, Value, parse_int, to_int, to_str
@@ -28,10 +29,13 @@ def _percent(text: str, safe: frozenset[str]) -> str:
     return "".join(c if c in safe else f"%{ord(c):02x}" for c in text)
 
 
+_ESCAPE: Final = re.compile(r"%([0-9A-Fa-f]{2})")
+
+
 def _unpercent(text: str) -> str | None:
     if re.search(r"%(?![0-9A-Fa-f]{2})", text):
         return None
-    return re.sub(r"%([0-9A-Fa-f]{2})", lambda m: chr(int(m.group(1), 16)), text)
+    return str(_ESCAPE.sub(lambda m: chr(int(m.group(1), 16)), text))
 
 
 class StringTransformations:
@@ -236,8 +240,15 @@ class StringTransformations:
         return _percent(to_str(value), _USER_SAFE)
 
     @staticmethod
-    @transformation("s.unescape.user", "s.unescape.param", "s.urldecode.param")
+    @transformation("s.unescape.user", "s.unescape.param")
     def s_unescape_user(value: Value) -> Value:
+        """Only printable ASCII comes out of escapes: a CR LF in there would begin a new header."""
+        text = to_str(value)
+        return _unpercent(text) if all(32 <= int(code, 16) <= 126 for code in _ESCAPE.findall(text)) else None
+
+    @staticmethod
+    @transformation("s.urldecode.param")
+    def s_urldecode(value: Value) -> Value:
         return _unpercent(to_str(value))
 
     @staticmethod

@@ -18,6 +18,7 @@ from stdlib_modules.usrloc import NO_AGENT, Binding, placed
 
 NO_REPLY, REPLACE = 0x02, 0x04
 
+_LONGEST_AOR: Final = 256
 #: error → (status, reason, P-Registrar-Error)
 ERRORS: Final = {
     "star_expires": (400, "Bad Request", "* used in contact and expires is not zero"),
@@ -25,6 +26,7 @@ ERRORS: Final = {
     "contact": (400, "Bad Request", "Failed to parse Contact HF"),
     "contact_length": (400, "Bad Request", "Contact/received too long"),
     "to": (400, "Bad Request", "Failed to parse To URI"),
+    "aor_length": (500, "Server Internal Error", "Address of Record too long"),
     "cseq": (400, "Bad Request", "Invalid CSeq number"),
     "too_many": (503, "Service Unavailable", "Too many registered contacts"),
     "brief": (423, "Interval Too Brief", ""),
@@ -328,6 +330,8 @@ class SaveFunctions:
         aor = self.usrloc.aor_of(aor_uri)
         if aor is None:
             return self._refuse(ctx, "to", number)
+        if len(aor) > _LONGEST_AOR:
+            return self._refuse(ctx, "aor_length", number)
         try:
             outbound = self._check_outbound(ctx)
             contacts = self._contacts(ctx)

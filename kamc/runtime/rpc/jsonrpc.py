@@ -8,11 +8,18 @@ from typing import Any
 from kamc.runtime.rpc.commands import RpcFault, RpcRegistry
 
 
+def _number(digits: str) -> int:
+    """Numbers as C reads them: beyond 64 bits they stay at the limit."""
+    if len(digits) < 20:
+        return int(digits)
+    return -(1 << 63) if digits.startswith("-") else (1 << 63) - 1
+
+
 def handle(registry: RpcRegistry, text: str, *, pretty: bool = False, log: Any = None) -> tuple[str | None, int]:
     """Answer one request. Returns the response text (None for a notification or what cannot be read) and the HTTP-like status."""
     try:
-        request = json.loads(text)
-    except ValueError:
+        request = json.loads(text, parse_int=_number)
+    except (ValueError, RecursionError):
         return _dump(_error(None, -32700, "Parse error"), pretty), 400
     if not isinstance(request, dict) or not isinstance(request.get("method"), str):
         return _dump(_error(request.get("id") if isinstance(request, dict) else None, -32600, "Invalid Request"), pretty), 400

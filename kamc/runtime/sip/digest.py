@@ -26,7 +26,8 @@ def parse_digest(value: str) -> dict[str, str] | None:
     rest = rest.strip()
     while at < len(rest):
         match = _PART.match(rest, at)
-        if match is None:
+        # neither an empty value that is not quoted nor a comma at the end is Digest (RFC 3261 section 25.1)
+        if match is None or match.group(3) == "" or (match.end() == len(rest) and rest.endswith(",")):
             return None
         quoted, plain = match.group(2), match.group(3)
         out[match.group(1).lower()] = re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else plain

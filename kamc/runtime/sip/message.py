@@ -26,9 +26,12 @@ _CSEQ: Final = re.compile(r"[ \t\r\n]*([0-9]{1,20})[ \t]+([A-Za-z0-9_.!%*+`'~#$&
 _SINGLE: Final = frozenset({"to", "from", "call-id", "cseq", "content-length", "max-forwards"})
 #: a To that Kamailio takes (RFC 3261 section 20.39, and addresses of any kind); each stretch is read once
 _TO: Final = re.compile(
-    r'[ \t\r\n]*(?:(?:"(?:[^"\\]|\\.)*"[ \t\r\n]*|[^"<>]*)<[^<>\r\n]+>|[^"<>;,\s]+)'
-    r'(?:[ \t\r\n]*;[ \t\r\n]*[^;=,"<>\s]+(?:[ \t\r\n]*=[ \t\r\n]*(?:"(?:[^"\\]|\\.)*"|[^;,"<>\s]*))?)*[ \t\r\n]*\Z'
+    r'[ \t\r\n]*(?:(?:"(?:[^"\\]|\\.)*"[ \t\r\n]*|[^"<>]*)<[^<>\r\n\\]+>|[^"<>;,\s]+)'
+    r'(?:[ \t\r\n]*;[ \t\r\n]*[^;=,"<>\s]+(?:[ \t\r\n]*=[ \t\r\n]*(?:"(?:[^"\\]|\\.)*"|[^;,"<>\s]*))?)*[ \t\r\n]*\Z',
+    re.A,
 )
+#: how much of the Vias further down Kamailio looks at before it builds a reply
+_FURTHER_VIA: Final = re.compile(r"[ \t\r\n]*SIP[ \t\r\n]*/[ \t\r\n]*2\.0[ \t\r\n]*/[ \t\r\n]*[A-Z0-9]+[ \t\r\n]+[^ \t\r\n]", re.I)
 
 
 class SipMessage:
@@ -124,10 +127,12 @@ class SipMessage:
             self._wide_via = True
 
     def check(self) -> None:
-        """Look at what everything else builds on: all Vias of a request, the first one of a reply, To. Raises SipError."""
+        """Look at what everything else builds on: the first Via, others of a request, To. Raises SipError."""
         _ = self.via1
         if self.is_request and (self._wide_via or "," in self.first["via"][2]):
-            _ = self.vias
+            for header in self.all("via"):
+                if any(_FURTHER_VIA.match(value) is None for value in split_vias(header[2])):
+                    raise SipError("Bad Via")
         to = self.first.get("to")
         if to is not None and _TO.match(to[2]) is None:
             raise SipError("Bad To")

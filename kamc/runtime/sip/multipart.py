@@ -15,6 +15,7 @@ class Part:
     start: int
     end: int
     type: str
+    content_type: str
     content: str
     raw: str
     #: where the content begins in the body
@@ -29,8 +30,17 @@ def boundary_of(msg: SipMessage) -> str | None:
     value = msg.value("content-type")
     if value is None or not mime_type(value).startswith("multipart/"):
         return None
-    boundary = parse_params(value.partition(";")[2]).get("boundary")
-    return boundary.strip('"') if boundary else None
+    return boundary_in(value)
+
+
+def boundary_in(content_type: str) -> str | None:
+    """The boundary parameter, which may be empty; None without one, or with a quote that does not end."""
+    boundary = parse_params(content_type.partition(";")[2]).get("boundary")
+    if boundary is None:
+        return None
+    if boundary.startswith('"'):
+        return boundary[1:-1] if len(boundary) > 1 and boundary.endswith('"') else None
+    return boundary
 
 
 def parts_of(body: str, boundary: str) -> list[Part]:
@@ -49,6 +59,19 @@ def parts_of(body: str, boundary: str) -> list[Part]:
         if not sep:
             head, sep, content = raw.partition("\n\n")
         fields = {n.strip().lower(): v.strip() for n, _, v in (line.partition(":") for line in head.splitlines())}
-        out.append(Part(at, end, mime_type(fields.get("content-type", "text/plain")), content.removesuffix("\r\n"), raw, line_end + 1 + len(head) + len(sep)))
+        kind = fields.get("content-type", "text/plain")
+        out.append(Part(at, end, mime_type(kind), kind, content.removesuffix("\r\n"), raw, line_end + 1 + len(head) + len(sep)))
         at = following
     return out
+
+
+def find_part(body: str, boundary: str, kind: str, depth: int = 4) -> tuple[int, str] | None:
+    """Where the first part of a type begins in the body, and its content; also in bodies of several parts inside of it."""
+    for part in parts_of(body, boundary):
+        if part.type == kind:
+            return part.at, part.content
+        inner = boundary_in(part.content_type) if depth and part.type.startswith("multipart/") else None
+        found = find_part(part.content, inner, kind, depth - 1) if inner is not None else None
+        if found is not None:
+            return part.at + found[0], found[1]
+    return None

@@ -17,6 +17,10 @@ STATIC_CODECS: Final[dict[str, tuple[str, ...]]] = {
 }  # fmt: skip
 
 
+#: Kamailio takes no more
+_MOST_STREAMS: Final = 32
+
+
 class SdpError(ValueError):
     """A description that cannot be used."""
 
@@ -87,7 +91,7 @@ class Sdp:
 
 
 def parse_sdp(text: str) -> Sdp:
-    """Split a description. Raises SdpError for one without ``v=``, with an ``m=`` line that cannot be read, or with a stream that has no
+    """Split a description. Raises SdpError for one without ``v=``, with an ``m=`` or ``c=`` line that cannot be read, without a stream, or with one that has no
     address: neither its own nor the session's."""
     lines = [Line(m[0].rstrip("\r\n"), m.start(), m.end()) for m in _LINE.finditer(text) if m[0]]
     if not lines or not lines[0].text.startswith("v="):
@@ -98,6 +102,11 @@ def parse_sdp(text: str) -> Sdp:
         if line.text.startswith("m="):
             streams.append(_stream(line))
         (streams[-1].lines if streams else head).append(line)
+    if not streams or len(streams) > _MOST_STREAMS:
+        raise SdpError(f"{len(streams)} streams")
+    bad = next((line.text for line in lines if line.text.startswith("c=") and len(line.text.split()) < 3), None)
+    if bad is not None:
+        raise SdpError(f"bad line {bad[:60]!r}")
     if not any(line.text.startswith("c=") for line in head):
         bare = next((s for s in streams if s.find("c=") is None), None)
         if bare is not None:
@@ -107,7 +116,7 @@ def parse_sdp(text: str) -> Sdp:
 
 def _stream(line: Line) -> Stream:
     parts = line.text[2:].split(" ", 3)
-    if len(parts) < 3 or not parts[1].partition("/")[0].isdecimal():
+    if len(parts) < 3 or not parts[1].partition("/")[0].removeprefix("-").isdecimal():
         raise SdpError(f"bad line {line.text[:60]!r}")
     offset = len(line.text) - len(parts[3]) - 1 if len(parts) > 3 else len(line.text)
     payloads = [(m[1], line.start + m.start(), line.start + m.end()) for m in _PAYLOAD.finditer(line.text, offset)]

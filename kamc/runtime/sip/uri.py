@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Final
 
 _SCHEME: Final = re.compile(r"(sips?|tels?|urn(?=:)|http|https|cid)s?:", re.I)
-_HOSTPORT: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_\-][A-Za-z0-9_.\-]*)(?::([0-9]*))?\Z")
+_HOSTPORT: Final = re.compile(r"(\[[^][\s<>@\"]*\]|[A-Za-z0-9_\-][A-Za-z0-9_.\0\-]*)(?::([0-9]*))?\Z")
 _TEL: Final = re.compile(r"[+0-9A-Da-d*#p.()w-]+\Z")
 
 DEFAULT_PORT: Final = 5060
@@ -125,6 +125,10 @@ def _parse_sip(scheme: str, rest: str) -> Uri | None:
     user: str | None = None
     password: str | None = None
     userinfo, at, tail = rest.partition("@")
+    if at and not userinfo and "@" in tail:
+        # sip:@bob@host: Kamailio's user is @bob
+        userinfo, at, tail = tail.partition("@")
+        userinfo = "@" + userinfo
     if at:
         if "@" in tail.split("?", 1)[0].split(";", 1)[0]:
             return None
@@ -140,10 +144,11 @@ def _parse_sip(scheme: str, rest: str) -> Uri | None:
         rest, _, params = rest.partition(";")
     match = _HOSTPORT.match(rest)
     if match is None:
-        return None
+        # sip:;lr is a URI to Kamailio: one that leads nowhere
+        return Uri(scheme, None, None, "", "", params, headers) if not rest and params and user is None else None
     host, port = match.group(1), match.group(2) or ""
     if port and (len(port) > 5 or int(port) > 65535):
         return None
-    if any(c in " \t\r\n<>\"" for c in (user or "")) or any(c in " \t\r\n<>" for c in params):
+    if any(c in " \t\r\n<>" for c in (user or "")) or any(c in " \t\r\n<>" for c in params):
         return None
     return Uri(scheme, user, password, host, port, params, headers)

@@ -15,6 +15,7 @@ from kamc.runtime.net.endpoint import Dest, Flow, Unreachable
 from kamc.runtime.sip.build import build_request
 from kamc.runtime.sip.edits import for_dest
 from kamc.runtime.sip.message import SipMessage, parse_message
+from kamc.runtime.sip.uri import parse_uri
 from kamc.runtime.tm.timers import TimerTable
 from kamc.runtime.tm.transaction import ClientBranch, Transaction
 
@@ -341,6 +342,8 @@ class TmEngine:
                 hooks = work.hooks or {}
                 target.uri, target.dst_uri, target.flags = work.ruri, work.du, work.bflags
         hop = override or work.du or _first_route(work) or work.ruri
+        if parse_uri(work.ruri) is None:
+            return None, E_BAD_URI
         dest, rest = self.host.resolve_all(work, hop)
         if t.canceled or (t.status >= 200 and not t.branches):
             return None, E_NO_DEST  # it ended while a name was looked up
