@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import errno
 import grp
-import json
 import os
 import pwd
 import socket
@@ -20,7 +19,7 @@ from kamc.declare.values import Value
 from kamc.errors import ConfigError
 from kamc.runtime.context import Ctx
 from kamc.runtime.pv.bind import BoundPv
-from kamc.runtime.rpc.jsonrpc import handle
+from kamc.runtime.rpc.jsonrpc import handle, loads
 
 _HTTP, _FIFO, _DGRAM = 1, 2, 4
 MAX_REQUEST = 65536
@@ -199,7 +198,7 @@ class Jsonrpcs(Module):
             self.rt.log.error("jsonrpc_dispatch: module xhttp and transport 1 are needed")
             return -1
         try:
-            json.loads(ctx.msg.body)
+            loads(ctx.msg.body)
         except ValueError as err:
             self.rt.log.error("jsonrpc_dispatch: the body is no JSON: %s", err)
             return -1
@@ -256,7 +255,7 @@ def _complete(text: str) -> tuple[str | None, str]:
 
 def _reply_name(text: str) -> str:
     try:
-        found = json.loads(text).get("reply_name", "")
+        found = loads(text).get("reply_name", "")
     except (ValueError, AttributeError):
         return ""
     return found if isinstance(found, str) else ""

@@ -36,6 +36,10 @@ class Xhttp(Module):
     def request(self, msg: SipMessage, flow: Flow) -> bool:
         """Run the event route over an HTTP request. False for one that is not for us."""
         url = msg.uri
+        if "transfer-encoding" in msg.first:
+            # where such a body ends is not what Content-Length says: nothing that follows can be trusted (RFC 9112 section 6.3)
+            http.answer(Ctx(self.rt, msg, flow, Routes.REQUEST), 501, "Not Implemented", close=True)
+            return True
         if (self.skip is not None and self.skip.test(url)) or (self.match is not None and not self.match.test(url)):
             return False
         via = f"Via: SIP/2.0/{flow.proto.upper()} {flow.remote_ip}:{flow.remote_port}\r\n"

@@ -71,6 +71,8 @@ class Ctx:
     reply_to_via = False
     #: what streams do: open no connection, close it afterwards
     forward_conn = 0
+    #: of udp_mtu_try_proto
+    mtu_proto = ""
     forward_no_connect = reply_no_connect = forward_close = reply_close = False
     ruri_used = False
     #: the transaction that this run belongs to, if any

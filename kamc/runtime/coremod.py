@@ -225,6 +225,8 @@ class Core(Module):
         return 1
 
     def udp_mtu_try_proto(self, ctx: Ctx, proto: str) -> int:
+        """The transport for requests of this run that are larger than udp_mtu."""
+        ctx.mtu_proto = str(proto).lower()
         return 1
 
     def force_send_socket(self, ctx: Ctx, socket_id: tuple[str, str, int]) -> int:

@@ -440,3 +440,24 @@ def test_a_socket_of_the_family(setup: Callable[..., Bench]) -> None:
     b.worker.datapath.dns.cache.clear()
     b.request("MESSAGE", "sip:x@six.test:5090", call_id="c2")
     assert not any("478" in first for first in b.firsts())
+
+
+# -- large requests ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("params", "route", "size", "proto"), [
+    ("udp_mtu=1300\nudp_mtu_try_proto=TCP\n", "t_relay();", 1300, "TCP"), ("udp_mtu=1300\nudp_mtu_try_proto=TCP\n", "t_relay();", 10, "UDP"),
+    ("udp_mtu=1300\n", "t_relay();", 1300, "UDP"), ("udp_mtu=1300\n", "udp_mtu_try_proto(TCP); t_relay();", 1300, "TCP"),
+    ("udp_mtu=1300\nudp_mtu_try_proto=TCP\n", "forward();", 1300, "TCP"),
+])  # fmt: skip
+def test_requests_that_are_too_large_for_udp(setup: Callable[..., Bench], params: str, route: str, size: int, proto: str) -> None:
+    b = setup(params, route)
+    streams: list[bytes] = []
+    listener = Listener("tcp", "127.0.0.1", 5060)
+    b.worker.listeners.append(listener)
+    b.worker.datapath.add_listener(listener, b.worker.streams.send)
+    b.worker.streams.send = lambda listener, data, remote, *more, **options: streams.append(data)  # type: ignore[method-assign]
+    b.request("MESSAGE", "sip:x@127.0.0.1:7000", body="x" * size)
+    text = streams[0].decode() if streams else next(m.text for m in b.sent if m.first.startswith("MESSAGE"))
+    assert f"Via: SIP/2.0/{proto} 127.0.0.1" in text.split("\r\n")[1]
+    assert bool(streams) == (proto == "TCP")

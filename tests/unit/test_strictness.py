@@ -98,6 +98,7 @@ def test_via(ask: Callable[..., str], more: str, answer: str) -> None:
     ("via", "answer"),
     [
         (VIA.replace("UDP", "FOO"), "200 OK"),
+        (VIA.replace("UDP", "PIGEON"), "-"),
         (VIA.replace("2.0", "3.0"), "-"),
         (VIA.replace("SIP", "XIP"), "-"),
         (VIA.replace("127.0.0.1", "[fe80::1%25lo]"), "200 OK"),

@@ -11,7 +11,9 @@ import pytest
 
 from kamc.runtime.log import Log
 from kamc.runtime.net.endpoint import Listener
+from kamc.runtime.net.sockopts import type_of_service
 from kamc.runtime.net.tcp import Closing, TcpHub, bind_tcp
+from kamc.runtime.net.udp import bind_udp
 
 MESSAGE = b"OPTIONS sip:a@b SIP/2.0\r\nContent-Length: 0\r\n\r\n"
 
@@ -59,16 +61,19 @@ class Setup:
     def __init__(self) -> None:
         self.now = 100.0
         self.params = {"tcp_max_connections": 3, "tcp_rd_buf_size": 4096, "tcp_accept_no_cl": 0, "tcp_connect_timeout": 5, "tcp_connection_lifetime": 60,
-                       "tcp_crlf_ping": 1, "tcp_no_connect": 0, "tcp_conn_wq_max": 4000, "tcp_send_timeout": 5}  # fmt: skip
+                       "tcp_crlf_ping": 1, "tcp_no_connect": 0, "tcp_conn_wq_max": 4000, "tcp_send_timeout": 5, "tcp_wq_max": 6000}  # fmt: skip
         self.got: list[tuple[bytes, int]] = []
         self.lost: list[tuple[str, int]] = []
         self.loop = Loop()
-        self.hub = TcpHub(Log(-9), lambda: self.now, self.params.__getitem__, lambda m, listener, remote, number, proto: self.got.append((m, number)), self.lost.append)
+        self.hub = TcpHub(Log(-9), lambda: self.now, lambda name: self.params.get(name, 0), self.receive, self.lost.append)
         self.server = bind_tcp(Listener("tcp", "127.0.0.1", 0))
         self.address = self.server.getsockname()
         self.listener = Listener("tcp", *self.address)
         self.clients: list[socket.socket] = []
         self.hub.serve(self.loop, self.listener, self.server)
+
+    def receive(self, message: bytes, listener: Listener, remote: tuple[str, int], number: int, proto: str) -> None:
+        self.got.append((message, number))
 
     def client(self) -> socket.socket:
         before = len(self.hub.connections)
@@ -176,3 +181,118 @@ def test_an_alias_leads_to_the_connection_and_cannot_be_taken(net: Setup) -> Non
     assert not net.hub.add_alias(second, 5099)
     net.hub.send(net.listener, b"alias", ("127.0.0.1", 5099))
     assert numbers[first].recv(100) == b"alias"
+
+
+# -- limits ------------------------------------------------------------------------------------------------------------------
+
+
+def test_connections_of_one_source(net: Setup) -> None:
+    net.params["tcp_accept_iplimit"] = 2
+    one, _two = net.client(), net.client()
+    third = socket.create_connection(net.address, timeout=5)
+    net.clients.append(third)
+    net.loop.turn()
+    assert third.recv(10) == b"" and len(net.hub.connections) == 2
+    one.close()
+    net.loop.until(lambda: len(net.hub.connections) == 1)
+    net.client()
+    assert len(net.hub.connections) == 2
+
+
+def test_a_message_that_comes_byte_by_byte(net: Setup) -> None:
+    net.params["tcp_msg_read_timeout"] = 20
+    slow, quick = net.client(), net.client()
+    for at in range(len(MESSAGE) - 1):
+        slow.sendall(MESSAGE[at : at + 1])
+        net.loop.turn()
+        net.now += 1
+        net.hub.close_idle()
+        if at == 10:
+            quick.sendall(MESSAGE)
+            net.loop.until(lambda: bool(net.got))
+        if len(net.hub.connections) == 1:
+            break
+    assert at == 19 and slow.recv(10) == b""
+    net.now += 30
+    net.hub.close_idle()
+    assert len(net.hub.connections) == 1  # silence between messages is something else
+
+
+def test_all_queues_together_are_limited(net: Setup) -> None:
+    for _ in range(2):
+        net.client()
+    first, second = net.hub.connections.values()
+    blocked = {id(c): c.sock for c in (first, second)}
+
+    class Full:
+        """A socket that takes nothing."""
+
+        def __init__(self, sock: socket.socket) -> None:
+            self.fileno, self.close, self.recv = sock.fileno, sock.close, sock.recv
+
+        def send(self, data: bytes) -> int:
+            raise BlockingIOError
+
+    for conn in (first, second):
+        conn.sock = Full(blocked[id(conn)])  # type: ignore[assignment]
+        net.hub.send(net.listener, b"x" * 2900, conn.remote)
+    with pytest.raises(OSError, match="tcp_wq_max"):
+        net.hub.send(net.listener, b"x" * 300, first.remote)
+    net.hub.close(first)
+    assert net.hub.queued == 2900
+    net.hub.send(net.listener, b"x" * 300, second.remote)
+
+
+# -- PROXY protocol ----------------------------------------------------------------------------------------------------------
+
+V2 = b"\r\n\r\n\0\r\nQUIT\n"
+ADDRESS = bytes([192, 0, 2, 7, 127, 0, 0, 1]) + (5555).to_bytes(2, "big") + (5060).to_bytes(2, "big")
+
+
+@pytest.mark.parametrize(("header", "remote"), [
+    (b"PROXY TCP4 192.0.2.7 127.0.0.1 5555 5060\r\n", ("192.0.2.7", 5555)), (b"PROXY TCP6 2001:db8::1 ::1 5555 5060\r\n", ("2001:db8::1", 5555)),
+    (V2 + b"\x21\x11\x00\x0c" + ADDRESS, ("192.0.2.7", 5555)), (V2 + b"\x21\x11\x00\x10" + ADDRESS + b"more", ("192.0.2.7", 5555)),
+    (b"PROXY UNKNOWN\r\n", None), (V2 + b"\x20\x00\x00\x00", None),
+])  # fmt: skip
+@pytest.mark.parametrize("piece", [1, 1000])
+def test_who_the_client_is_behind_a_load_balancer(net: Setup, header: bytes, remote: tuple[str, int] | None, piece: int) -> None:
+    net.params["tcp_accept_haproxy"] = 1
+    sock = net.client()
+    own = sock.getsockname()
+    whole = header + MESSAGE
+    for at in range(0, len(whole), piece):
+        sock.sendall(whole[at : at + piece])
+        net.loop.turn()
+    net.loop.until(lambda: bool(net.got))
+    (conn,) = net.hub.connections.values()
+    assert conn.remote == (remote or own) and net.got == [(MESSAGE, conn.id)]
+    net.hub.send(net.listener, b"answer", conn.remote)
+    assert sock.recv(10) == b"answer"
+    sock.close()
+    net.loop.until(lambda: not net.hub.connections)
+    assert net.hub._by_remote == {} and net.hub._by_source == {}
+
+
+@pytest.mark.parametrize("data", [
+    MESSAGE, b"PROXY TCP4 nonsense 127.0.0.1 1 2\r\n", b"PROXY TCP4 1.2.3.4 127.0.0.1 99999 2\r\n", b"PROXY " + b"x" * 200, V2 + b"\x31\x11\x00\x0c" + ADDRESS,
+    V2 + b"\x21\x11\x00\x04" + ADDRESS[:4],
+])  # fmt: skip
+def test_what_is_no_proxy_header_ends_the_connection(net: Setup, data: bytes) -> None:
+    net.params["tcp_accept_haproxy"] = 1
+    sock = net.client()
+    sock.sendall(data)
+    net.loop.until(lambda: not net.hub.connections)
+    assert net.got == []
+
+
+def test_options_of_sockets(net: Setup) -> None:
+    net.params |= {"tcp_keepalive": 1, "tcp_keepidle": 33, "tcp_keepintvl": 11, "tcp_keepcnt": 4, "tos": 0x10}
+    net.client()
+    (conn,) = net.hub.connections.values()
+    got = [conn.sock.getsockopt(socket.IPPROTO_TCP, o) for o in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)]
+    assert got == [33, 11, 4] and conn.sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    assert conn.sock.getsockopt(socket.IPPROTO_IP, socket.IP_TOS) == 0x10
+    assert type_of_service("IPTOS_LOWDELAY") == 0x10 and type_of_service(None) == 0 and type_of_service("nonsense") == 0
+    with bind_udp(Listener("udp", "127.0.0.1", 0), {"tos": 0x08, "maxsndbuffer": 9000, "pmtu_discovery": 1}.get) as sock:
+        assert sock.getsockopt(socket.IPPROTO_IP, socket.IP_TOS) == 0x08 and sock.getsockopt(socket.IPPROTO_IP, 10) == 2
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 18000

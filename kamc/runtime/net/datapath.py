@@ -424,6 +424,9 @@ class Datapath(Destinations):
             header = msg.first.get("route") or msg.first["via"]
             edits = [*edits, (header[3], header[3], f"Route: {ctx.path}\r\n")]
         text = build_request(msg, edits, ctx.ruri, via, need_length=dest.proto != "udp")
+        wider = self.for_size(ctx, dest, len(text))
+        if wider is not None:
+            return self.forward_stateless(ctx, wider)
         if not self.onsend(ctx, dest, text):
             return False
         self._stats["core", "fwd_requests"] = self._stats.get(("core", "fwd_requests"), 0) + 1

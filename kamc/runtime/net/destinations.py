@@ -64,6 +64,16 @@ class Destinations:
             dest.wish = self.tls_wish(ctx)
         return dest
 
+    def for_size(self, ctx: Ctx, dest: Dest, size: int) -> Dest | None:
+        """Another transport to the same place for a request of more than ``udp_mtu`` bytes (RFC 3261 section 18.1.1); None to stay with UDP."""
+        limit = int(ctx.rt.param("udp_mtu"))
+        if not limit or size <= limit or dest.proto != "udp":
+            return None
+        proto = ctx.mtu_proto or str(ctx.rt.param("udp_mtu_try_proto") or "").lower()
+        if proto not in ("tcp", "tls", "sctp"):
+            return None
+        return self._dest(ctx, proto, dest.ip, dest.port)
+
     def listener_for(self, ctx: Ctx, proto: str, host: str = "") -> Listener | None:
         """The socket to send from: the forced one, the one that received, else the first of the protocol and family."""
         wanted, below = ctx.send_socket, BELOW.get(proto, proto)

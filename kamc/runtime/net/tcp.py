@@ -16,6 +16,8 @@ from typing import Any, Final, Protocol
 from kamc.errors import SipError
 from kamc.runtime.log import Log
 from kamc.runtime.net.endpoint import Listener
+from kamc.runtime.net.proxyproto import read_header
+from kamc.runtime.net.sockopts import Param, server_options, stream_options
 from kamc.runtime.sip.framing import PING, PONG, StreamFramer
 
 _READ: Final = 65536
@@ -39,14 +41,15 @@ class Loop(Protocol):
     def remove_writer(self, fd: int) -> Any: ...
 
 
-def bind_tcp(listener: Listener, backlog: int = 1024) -> socket.socket:
+def bind_tcp(listener: Listener, param: Param = lambda name: 0) -> socket.socket:
     """A listening socket. Raises OSError."""
     sock = socket.socket(socket.AF_INET6 if ":" in listener.host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server_options(sock, param)
         sock.setblocking(False)
         sock.bind((listener.host, listener.port))
-        sock.listen(backlog)
+        sock.listen(int(param("tcp_listen_backlog") or 1024))
     except OSError:
         sock.close()
         raise
@@ -89,7 +92,8 @@ class Closing(Enum):
 class Connection:
     """One TCP connection. ``remotes`` are the peer addresses that lead to it: its own and aliases."""
 
-    __slots__ = ("close_when_sent", "codec", "deadline", "framer", "id", "lifetime", "listener", "opening", "out", "remote", "remotes", "shaking", "sock", "wish")
+    __slots__ = ("behind_proxy", "close_when_sent", "codec", "deadline", "early", "framer", "id", "lifetime", "listener", "message_since", "opening", "out", "remote",
+                 "remotes", "shaking", "sock", "source", "wish")  # fmt: skip
 
     def __init__(self, number: int, sock: socket.socket, listener: Listener, remote: Address, framer: StreamFramer, *, opening: bool) -> None:
         self.id, self.sock, self.listener, self.remote, self.framer, self.opening = number, sock, listener, remote, framer, opening
@@ -102,6 +106,13 @@ class Connection:
         #: the TLS handshake is not over
         self.shaking = False
         self.codec: Codec | None = None
+        #: the address that it came from, or goes to
+        self.source = remote[0]
+        #: a load balancer has to say who the client is; what it said so far
+        self.behind_proxy = False
+        self.early = bytearray()
+        #: since when a message is on its way; 0 for none
+        self.message_since = 0.0
         #: of a TLS connection that we open: the server name to ask for, and the section of tls.cfg
         self.wish = ("", "")
 
@@ -123,7 +134,7 @@ class Connection:
 class TcpHub:
     """All connections of a worker. ``param`` reads a core parameter; times are of ``clock``."""
 
-    def __init__(self, log: Log, clock: Callable[[], float], param: Callable[[str], int], receive: Callable[..., None], lost: Callable[[Address], None]) -> None:
+    def __init__(self, log: Log, clock: Callable[[], float], param: Param, receive: Callable[..., None], lost: Callable[[Address], None]) -> None:
         self.log, self.clock, self.param, self.receive, self.lost = log, clock, param, receive, lost
         self.loop: Loop | None = None
         self.connections: dict[int, Connection] = {}
@@ -131,6 +142,9 @@ class TcpHub:
         #: set by module tls
         self.security: Security | None = None
         self._next_id = 0
+        #: connections by the address that they came from, and all bytes that wait to be written
+        self._by_source: dict[str, int] = {}
+        self.queued = 0
         #: modules that want to hear of the end of connections, by their names
         self.on_closed: dict[str, Callable[[Connection, Closing], None]] = {}
 
@@ -149,22 +163,34 @@ class TcpHub:
             except OSError as err:
                 self.log.error("cannot accept on %s: %s", listener, err.strerror or err)
                 return
-            if len(self.connections) >= self.param("tcp_max_connections"):
-                self.log.error("tcp_max_connections reached, closing the connection from %s:%d", address[0], address[1])
+            full = self._no_room(listener, address[0])
+            if full:
+                self.log.error("%s reached, closing the connection from %s:%d", full, address[0], address[1])
                 sock.close()
                 continue
             conn = self._add(sock, listener, (address[0], address[1]), opening=False)
-            if conn.secure:
+            if conn.secure and not conn.behind_proxy:
                 self._secure(conn)
+
+    def _no_room(self, listener: Listener, ip: str) -> str:
+        """The limit that one more connection would break; empty when there is room."""
+        if len(self.connections) >= self.param("tcp_max_connections"):
+            return "tcp_max_connections"
+        if listener.proto == "tls" and sum(c.secure for c in self.connections.values()) >= self.param("tls_max_connections"):
+            return "tls_max_connections"
+        most = self.param("tcp_accept_iplimit")
+        return "tcp_accept_iplimit" if 0 < most <= self._by_source.get(ip, 0) else ""
 
     def _add(self, sock: socket.socket, listener: Listener, remote: Address, *, opening: bool) -> Connection:
         sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        stream_options(sock, self.param)
         self._next_id += 1
         framer = StreamFramer(self.param("tcp_rd_buf_size"), accept_no_length=bool(self.param("tcp_accept_no_cl")))
         conn = Connection(self._next_id, sock, listener, remote, framer, opening=opening)
+        conn.behind_proxy = not opening and bool(self.param("tcp_accept_haproxy"))
         self.connections[conn.id] = conn
         self._by_remote[conn.key(remote)] = conn
+        self._by_source[remote[0]] = self._by_source.get(remote[0], 0) + 1
         seconds = self.param("tcp_connection_lifetime")
         conn.lifetime = float(seconds) if seconds >= 0 else 1e9
         conn.deadline = self.clock() + (self.param("tcp_connect_timeout") if opening else conn.lifetime)
@@ -179,6 +205,8 @@ class TcpHub:
         """Close a connection and forget its addresses."""
         if self.connections.pop(conn.id, None) is None:
             return
+        self._left(conn.source)
+        self.queued -= len(conn.out)
         for remote in conn.remotes:
             if self._by_remote.get(conn.key(remote)) is conn:
                 del self._by_remote[conn.key(remote)]
@@ -193,6 +221,13 @@ class TcpHub:
         for told in self.on_closed.values():
             told(conn, how)
 
+    def _left(self, ip: str) -> None:
+        left = self._by_source.get(ip, 1) - 1
+        if left:
+            self._by_source[ip] = left
+        else:
+            self._by_source.pop(ip, None)
+
     def hang_up(self, number: int, why: str) -> None:
         """Close a connection by its number, if it is still there."""
         conn = self.connections.get(number)
@@ -204,9 +239,15 @@ class TcpHub:
         now = self.clock()
         for conn in [c for c in self.connections.values() if c.deadline <= now]:
             self.close(conn, "no connection in time" if conn.opening or conn.shaking else "idle", Closing.IDLE)
+        slow = self.param("tcp_msg_read_timeout")
+        if slow > 0:
+            for conn in [c for c in self.connections.values() if c.message_since and c.message_since + slow <= now]:
+                self.log.warning("%s:%d takes more than %d seconds for one message", *conn.remote, slow)
+                self.close(conn, "tcp_msg_read_timeout", Closing.IDLE)
 
     def shutdown(self) -> None:
         for conn in list(self.connections.values()):
+            self.queued -= len(conn.out)
             conn.out.clear()
             conn.opening = False
             self.close(conn)
@@ -240,6 +281,8 @@ class TcpHub:
     # -- in --------------------------------------------------------------------------------------------------------------
 
     def _readable(self, conn: Connection) -> None:
+        if conn.behind_proxy and not self._past_proxy(conn):
+            return
         if conn.shaking:
             self._shake(conn)
             return
@@ -282,6 +325,36 @@ class TcpHub:
                 # the message has switched the connection to another framing
                 self._feed(conn, b"")
                 return
+        # a message that has begun and does not come to its end
+        conn.message_since = (conn.message_since or self.clock()) if conn.codec is None and conn.framer.pending else 0.0
+
+    def _past_proxy(self, conn: Connection) -> bool:
+        """Read the header of a load balancer, which says where the client is, and nothing behind it. False when more has to come."""
+        try:
+            seen = conn.sock.recv(_READ, socket.MSG_PEEK)
+            found = read_header(conn.early + seen) if seen else None
+            if found is None or not seen:
+                conn.early += conn.sock.recv(max(1, len(seen)))
+                if not seen:
+                    self.close(conn, "by the peer", Closing.PEER)
+                return False
+            size, source = found
+            conn.sock.recv(size - len(conn.early))
+        except _WAITS:
+            return False
+        except (OSError, SipError) as err:
+            self.log.error("%s:%d: %s", *conn.remote, err)
+            self.close(conn)
+            return False
+        conn.behind_proxy = False
+        conn.early.clear()
+        if source is not None:
+            conn.remote = source
+            conn.remotes.append(source)
+            self._by_remote.setdefault(conn.key(source), conn)
+        if conn.secure:
+            self._secure(conn)
+        return not conn.secure
 
     # -- TLS -------------------------------------------------------------------------------------------------------------
 
@@ -344,7 +417,8 @@ class TcpHub:
         sock = socket.socket(socket.AF_INET6 if ":" in remote[0] else socket.AF_INET, socket.SOCK_STREAM)
         sock.setblocking(False)
         try:
-            sock.bind((listener.host, 0))
+            own = self.param("tcp_source_ipv6" if ":" in remote[0] else "tcp_source_ipv4")
+            sock.bind((str(own) if own else listener.host, 0))
             status = sock.connect_ex(remote)
             if status not in (0, errno.EINPROGRESS):
                 raise OSError(status, errno.errorcode.get(status, "cannot connect"))
@@ -370,9 +444,13 @@ class TcpHub:
         if conn.opening or conn.shaking or conn.out:
             if len(conn.out) + len(data) > max(self.param("tcp_conn_wq_max"), len(data)):
                 raise OSError(errno.ENOBUFS, "the peer does not read, tcp_conn_wq_max reached")
+            if self.queued + len(data) > max(self.param("tcp_wq_max"), len(data)):
+                raise OSError(errno.ENOBUFS, "too many peers do not read, tcp_wq_max reached")
             conn.out += data
+            self.queued += len(data)
             return
         conn.out += data
+        self.queued += len(data)
         self._flush_or_wait(conn)
 
     def _flush_or_wait(self, conn: Connection) -> None:
@@ -406,7 +484,9 @@ class TcpHub:
     def _flush(self, conn: Connection) -> None:
         try:
             while conn.out:
-                del conn.out[: conn.sock.send(conn.out)]
+                sent = conn.sock.send(conn.out)
+                del conn.out[:sent]
+                self.queued -= sent
         except _WAITS:
             return
         except OSError as err:

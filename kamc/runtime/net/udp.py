@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from kamc.runtime.net.endpoint import Listener
+from kamc.runtime.net.sockopts import Param, udp_options
 
 #: datagrams per wake-up: enough to amortise the loop, few enough to let timers run
 BATCH: Final = 32
@@ -15,12 +16,12 @@ MAX_DATAGRAM: Final = 65535
 Receiver = Callable[[bytes, Listener, tuple[Any, ...]], None]
 
 
-def bind_udp(listener: Listener) -> socket.socket:
+def bind_udp(listener: Listener, param: Param = lambda name: 0) -> socket.socket:
     """A bound socket. Raises OSError."""
     family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_DGRAM)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 21)
+        udp_options(sock, param)
         sock.setblocking(False)
         sock.bind((listener.host, listener.port))
     except OSError:

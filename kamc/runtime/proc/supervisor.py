@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from kamc import catalogue
 from kamc.errors import ConfigError
 from kamc.runtime.log import Log, startup_error
 from kamc.runtime.net.endpoint import Listener
@@ -113,9 +114,14 @@ class Supervisor:
             raise ConfigError("no UDP or TCP address to listen on")
         for listener in listeners:
             try:
-                self.sockets[listener] = bind_udp(listener) if listener.proto == "udp" else bind_tcp(listener)
+                self.sockets[listener] = bind_udp(listener, self.core_param) if listener.proto == "udp" else bind_tcp(listener, self.core_param)
             except OSError as err:
                 raise ConfigError(f"cannot listen on {listener}: {err.strerror or err}") from None
+
+    def core_param(self, name: str) -> Any:
+        """A core parameter: as the configuration sets it, else its default."""
+        row = catalogue.core_params().get(name)
+        return self.core.get(name, row["default"] if row is not None else None)
 
     def write_pid_file(self) -> None:
         if self.options.pid_file:

@@ -180,9 +180,10 @@ class Worker:
             for module in self.rt.modules.values():
                 module.destroy()
 
-    def core_param(self, name: str) -> int:
-        """A core parameter that is a number or yes/no."""
-        return int(self.rt.param(name)) if self.rt is not None else 0
+    def core_param(self, name: str) -> Any:
+        """A core parameter, 0 for one without a value."""
+        value = self.rt.param(name) if self.rt is not None else None
+        return 0 if value is None else value
 
     def _stream_message(self, data: bytes, listener: Listener, address: tuple[str, int], conn: int, proto: str) -> None:
         try:

@@ -15,11 +15,19 @@ def _number(digits: str) -> int:
     return -(1 << 63) if digits.startswith("-") else (1 << 63) - 1
 
 
+def loads(text: str) -> Any:
+    """JSON as it comes from outside. Raises ValueError, also for what is nested too deeply."""
+    try:
+        return json.loads(text, parse_int=_number)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def handle(registry: RpcRegistry, text: str, *, pretty: bool = False, log: Any = None) -> tuple[str | None, int]:
     """Answer one request. Returns the response text (None for a notification or what cannot be read) and the HTTP-like status."""
     try:
-        request = json.loads(text, parse_int=_number)
-    except (ValueError, RecursionError):
+        request = loads(text)
+    except ValueError:
         return _dump(_error(None, -32700, "Parse error"), pretty), 400
     if not isinstance(request, dict) or not isinstance(request.get("method"), str):
         return _dump(_error(request.get("id") if isinstance(request, dict) else None, -32600, "Invalid Request"), pretty), 400

@@ -26,7 +26,7 @@ _CSEQ: Final = re.compile(r"[ \t\r\n]*([0-9]{1,20})[ \t]+([A-Za-z0-9_.!%*+`'~#$&
 _SINGLE: Final = frozenset({"to", "from", "call-id", "cseq", "content-length", "max-forwards"})
 #: a To that Kamailio takes (RFC 3261 section 20.39, and addresses of any kind); each stretch is read once
 _TO: Final = re.compile(
-    r'[ \t\r\n]*(?:(?:"(?:[^"\\]|\\.)*"[ \t\r\n]*|[^"<>]*)<[^<>\r\n\\]+>|[^"<>;,\s]+)'
+    r'[ \t\r\n]*(?:(?:"(?:[^"\\]|\\.)*"[ \t\r\n]*|[^"<>]*)<[^<>\r\n\\"]+>|[^"<>;,\s]+)'
     r'(?:[ \t\r\n]*;[ \t\r\n]*[^;=,"<>\s]+(?:[ \t\r\n]*=[ \t\r\n]*(?:"(?:[^"\\]|\\.)*"|[^;,"<>\s]*))?)*[ \t\r\n]*\Z',
     re.A,
 )

@@ -149,6 +149,6 @@ def _parse_sip(scheme: str, rest: str) -> Uri | None:
     host, port = match.group(1), match.group(2) or ""
     if port and (len(port) > 5 or int(port) > 65535):
         return None
-    if any(c in " \t\r\n<>" for c in (user or "")) or any(c in " \t\r\n<>" for c in params):
+    if any(c in "\t\r\n" for c in (user or "")) or any(c in " \t\r\n<>" for c in params):
         return None
     return Uri(scheme, user, password, host, port, params, headers)

@@ -75,6 +75,8 @@ class TmHost(Protocol):
 
     def resolve_all(self, ctx: Ctx, uri: str) -> tuple[Dest | None, Iterator[Dest]]: ...
 
+    def for_size(self, ctx: Ctx, dest: Dest, size: int) -> Dest | None: ...
+
     def via_header(self, ctx: Ctx, dest: Dest, branch: str) -> str: ...
 
     def source_edit(self, ctx: Ctx) -> list[tuple[int, int, str]]: ...
@@ -355,15 +357,22 @@ class TmEngine:
         # what a route arms later is for branches to come
         branch.hooks = {**{kind: t.hooks[kind] for kind in ("reply", "failure") if kind in t.hooks}, **hooks} if t.hooks else hooks
         branch.flags = work.bflags
-        via = self.host.via_header(work, branch.dest, f"{t.tid}.{index}")
-        edits = for_dest(_with_path(work), branch.dest) + self.host.source_edit(work)
-        branch.request = build_request(work.msg, edits, work.ruri, via, need_length=branch.dest.proto != "udp")
+        branch.request = self._request_text(work, branch)
+        wider = self.host.for_size(work, dest, len(branch.request))
+        if wider is not None:
+            branch.dest = wider
+            branch.request = self._request_text(work, branch)
         if not self.host.onsend(work, branch.dest, branch.request):
             return None, E_SEND
         t.branches.append(branch)
         if self.watchers:
             self.notify("relayed", t, branch)
         return branch, 0
+
+    def _request_text(self, work: Ctx, branch: ClientBranch) -> str:
+        via = self.host.via_header(work, branch.dest, f"{branch.t.tid}.{branch.index}")
+        edits = for_dest(_with_path(work), branch.dest) + self.host.source_edit(work)
+        return build_request(work.msg, edits, work.ruri, via, need_length=branch.dest.proto != "udp")
 
     def next_address(self, t: Transaction, failed: ClientBranch, dest: Dest) -> ClientBranch | None:
         """A branch that tries another address of the name that a failed one was sent to (RFC 3263 section 4.3)."""
