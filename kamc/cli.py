@@ -83,6 +83,11 @@ def make_parser() -> argparse.ArgumentParser:
     explain.add_argument("code", nargs="?", metavar="K0123")
     explain.set_defaults(run=commands.explain)
 
+    certs = sub.add_parser("certs", help="make an authority and a certificate, for tests")
+    certs.add_argument("hosts", nargs="+", metavar="NAME", help="host name or address")
+    certs.add_argument("-o", dest="out", default="certs", metavar="DIR", help="target folder (default: certs)")
+    certs.set_defaults(run=commands.certs)
+
     modules = sub.add_parser("modules", help="list the modules that kamc implements")
     modules.add_argument("name", nargs="?", help="show one module")
     modules.add_argument("--json", action="store_true")

@@ -129,6 +129,16 @@ def run(options: argparse.Namespace) -> int:
     )).run()  # fmt: skip
 
 
+def certs(options: argparse.Namespace) -> int:
+    from kamc.certs import make, section
+
+    folder = Path(options.out)
+    for path in make(folder, options.hosts):
+        print(f"# {path}")
+    print(section(folder.absolute()), end="")
+    return OK
+
+
 def modules(options: argparse.Namespace) -> int:
     from kamc.registry import find_module, shipped
 

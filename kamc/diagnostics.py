@@ -53,6 +53,7 @@ CODES: Final[dict[str, str]] = {
     "K0323": "module parameter not implemented",
     "K0324": "bad module parameter value",
     "K0325": "module parameter without effect",
+    "K0326": "core parameter without effect",
     "K0401": "unknown route",
     "K0402": "route defined twice",
     "K0403": "route never called",

@@ -117,7 +117,7 @@ class Sanity(Module):
         header = ctx.msg.first.get("content-length")
         if header is None:
             return None
-        if not ctx.msg.text[: ctx.msg.body_start].endswith(("\n\r\n", "\n\n")):
+        if ctx.msg.open_ended:
             return 400, "Content-Length Body Failure"
         length = ctx.msg.content_length
         return None if length is not None and length == len(ctx.msg.body) else (400, "Content-Length mis-match")
@@ -146,7 +146,7 @@ class Sanity(Module):
         for bit, key, label in ((2, "from", "From"), (4, "to", "To")):
             if uris & bit:
                 address = msg.address(key)
-                if address is None or parse_uri(address.uri) is None:
+                if address is None or parse_uri(address.uri) is None or not ctx.msg.has_good_address(key):
                     return 400, f"Bad {label} URI"
         if uris & 8:
             for header in msg.all("contact"):
@@ -184,7 +184,7 @@ class Sanity(Module):
     def via1_header(self, ctx: Ctx, uris: int) -> Finding:
         """The first Via of a reply is ours and there is at least one more."""
         try:
-            return None if ctx.msg.vias else (400, "Bad Via")
+            return None if ctx.msg.via1 else (400, "Bad Via")
         except SipError:
             return 400, "Bad Via"
 

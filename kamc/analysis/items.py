@@ -13,6 +13,7 @@ from kamc import catalogue
 from kamc import nodes as n
 from kamc.analysis.sockets import check_listen
 from kamc.analysis.unit import ModParamSetting, Route, Unit
+from kamc.declare.core_effects import WITHOUT_EFFECT
 from kamc.declare.pvspec import PvSyntaxError, parse_format
 from kamc.registry import Registry, exists, find_module, module_name, shipped
 
@@ -30,6 +31,7 @@ def collect_items(unit: Unit) -> None:
                 unit.dated("core_params", item.name, item.span)
                 unit.outdated("core_params", item.name, item.span, f"core parameter '{item.name}'")
                 unit.params.append(item)
+                _without_effect(unit, item)
             case n.CustomVar():
                 _custom(unit, item)
             case n.Listen() | n.SocketBlock():
@@ -145,6 +147,17 @@ def _set_modparam(unit: Unit, item: n.ModParam, module: str, value: int | str) -
         unit.sink.warning("K0325", item.param.span, f"parameter {param!r} of module {module} has no effect in kamc")
         return
     unit.modparams.append(ModParamSetting(module, param, value, item.value.span))
+
+
+def _without_effect(unit: Unit, item: n.CoreParam) -> None:
+    """A core parameter that asks for something other than its default, which kamc does not do."""
+    row = catalogue.core_params().get(item.name)
+    reason = WITHOUT_EFFECT.get(row["name"] if row is not None else item.name)
+    if reason is None:
+        return
+    value = item.value.value if isinstance(item.value, n.Int) else None
+    if row is None or value != (row["default"] or 0):
+        unit.sink.warning("K0326", item.span, f"core parameter '{item.name}' has no effect in kamc: {reason}")
 
 
 def _custom(unit: Unit, item: n.CustomVar) -> None:

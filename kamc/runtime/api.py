@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from kamc import __version__, catalogue
 from kamc.declare.module import Module, PvDecl, TransformationDecl
@@ -26,6 +26,9 @@ from kamc.runtime.subst import Subst
 
 if TYPE_CHECKING:
     from kamc.runtime.proc.worker import Worker
+
+
+_REQUEST_DEFAULTS: Final = {"force_rport": "force_rport", "local_rport": "add_local_rport", "reply_to_via": "reply_to_via"}
 
 
 class Runtime:
@@ -101,6 +104,8 @@ class Runtime:
         self.server_header = (custom if custom is not None else f"Server: {self.signature()}") if on else ""
         custom = self.params.get("user_agent_header")
         self.user_agent = (custom if custom is not None else f"User-Agent: {self.signature()}") if on else ""
+        #: what requests begin with: force_rport, local_rport and reply_to_via of the configuration
+        self.request_defaults = {attribute: True for name, attribute in _REQUEST_DEFAULTS.items() if self.param(name)}
         self.tag_prefix = hashlib.md5(f"{self.worker.secret}".encode(), usedforsecurity=False).hexdigest()
 
     # -- for generated code ----------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from copy import deepcopy
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from stdlib_modules.usrloc import NO_AGENT, Binding, placed
 NO_REPLY, REPLACE = 0x02, 0x04
 
 _LONGEST_AOR: Final = 256
+_SCHEME: Final = re.compile(r"(?:sips?|tels?|urn):", re.I)
 #: error → (status, reason, P-Registrar-Error)
 ERRORS: Final = {
     "star_expires": (400, "Bad Request", "* used in contact and expires is not zero"),
@@ -101,7 +103,8 @@ class SaveFunctions:
                 raise SaveError("contact")
             out += addresses
         for address in out:
-            if parse_uri(address.uri) is None:
+            # as Kamailio does: a URI that leads nowhere is a binding like any other
+            if _SCHEME.match(address.uri) is None:
                 raise SaveError("contact")
             if len(address.uri) > self.p.contact_max_size:
                 raise SaveError("contact_length")

@@ -201,7 +201,7 @@ def test_cseq(ask: Callable[..., str], cseq: str, answer: str) -> None:
     assert ask(cseq=cseq) == answer
 
 
-@pytest.mark.parametrize(("method", "answer"), [("!#$%&", "200 OK"), ("op", "200 OK"), ("A(B", "-"), ("OPT\0IONS", "-")])
+@pytest.mark.parametrize(("method", "answer"), [("!#$%&", "200 OK"), ("op", "200 OK"), ("A(B", "200 OK"), ("OPT\0IONS", "200 OK")])
 def test_methods(ask: Callable[..., str], method: str, answer: str) -> None:
-    """Kamailio takes the last two as well."""
+    """Any bytes, as long as CSeq names the same."""
     assert ask(method=method, cseq=f"1 {method}") == answer

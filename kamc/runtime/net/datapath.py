@@ -149,6 +149,8 @@ class Datapath(Destinations):
             stats[key] = stats.get(key, 0) + 1
         if ctx.msg.uri and parse_uri(ctx.msg.uri) is None:
             stats["core", "bad_URIs_rcvd"] = stats.get(("core", "bad_URIs_rcvd"), 0) + 1
+        if ctx.rt.request_defaults:
+            ctx.__dict__.update(ctx.rt.request_defaults)
         self._log_about(ctx)
         for hook in self.pre_request:
             if not hook(ctx):

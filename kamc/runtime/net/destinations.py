@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 #: nothing to try when the first destination fails
 NO_MORE: Final[Iterator[Dest]] = iter(())
 
+_MOST_WAYS: Final = 4096
+_WAY_SECONDS: Final = 30.0
+
 
 class Destinations:
     """The part of the datapath that knows sockets and names. One per worker."""
@@ -29,6 +33,8 @@ class Destinations:
         self.log = worker.log
         self.senders: dict[Listener, Callable[..., Any]] = {}
         self.by_proto: dict[str, list[Listener]] = {}
+        #: destination → own address and until when it is taken for true
+        self._ways: dict[str, tuple[str, float]] = {}
         self._random = random.Random(worker.secret)
         #: of module tls: what a run wants of a connection that it may open
         self.tls_wish: Callable[[Ctx], tuple[str, str]] | None = None
@@ -79,12 +85,33 @@ class Destinations:
         wanted, below = ctx.send_socket, BELOW.get(proto, proto)
         if wanted is not None and wanted.proto == below:
             return wanted
+        if self.worker.core_param("mhomed") and is_ip(host):
+            way = self._way_to(host)
+            found = next((c for c in self.by_proto.get(proto, ()) if c.host == way), None)
+            if found is not None:
+                return found
         six = ":" in host
         own = ctx.flow.listener
         if own.proto == below and own in self.senders and (":" in own.host) == six:
             return own
         candidates = self.by_proto.get(proto, [])
         return next((c for c in candidates if (":" in c.host) == six), candidates[0] if candidates else None)
+
+    def _way_to(self, ip: str) -> str:
+        """The own address that the kernel would send from (``mhomed``); remembered, as routes change seldom."""
+        known = self._ways.get(ip)
+        if known is not None and known[1] > self.worker.clock():
+            return known[0]
+        with socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.connect((ip, 9))
+                own = str(probe.getsockname()[0])
+            except OSError:
+                own = ""
+        if len(self._ways) >= _MOST_WAYS:
+            self._ways.clear()
+        self._ways[ip] = own, self.worker.clock() + _WAY_SECONDS
+        return own
 
     def lookup(self, host: str, ctx: Ctx | None = None) -> str | None:
         """A numeric address for a host name or address; None when there is none."""

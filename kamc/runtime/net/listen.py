@@ -8,6 +8,7 @@ import re
 import socket
 import struct
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Final
 
 from kamc.errors import ConfigError
@@ -74,6 +75,11 @@ def resolve_listeners(items: Iterable[dict[str, Any]], default_port: int, *, tcp
             for number in range(port, (last[0] if last else port) + 1):
                 _add(out, unserved, item, (proto, addresses, number), default_port, tcp=tcp, tls=tls)
     return out, unserved
+
+
+def advertised(listeners: list[Listener], host: str, port: int) -> list[Listener]:
+    """The same with ``advertised_address`` and ``advertised_port`` for those that say nothing themselves."""
+    return [s if s.advertise_host else replace(s, advertise_host=host.strip("[]"), advertise_port=s.advertise_port or port) for s in listeners]
 
 
 def _add(out: list[Listener], unserved: list[str], item: dict[str, Any], socket_id: tuple[str, tuple[str, ...], int], default_port: int, *, tcp: bool,

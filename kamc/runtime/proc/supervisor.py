@@ -21,7 +21,7 @@ from kamc import catalogue
 from kamc.errors import ConfigError
 from kamc.runtime.log import Log, startup_error
 from kamc.runtime.net.endpoint import Listener
-from kamc.runtime.net.listen import parse_option, resolve_listeners
+from kamc.runtime.net.listen import advertised, parse_option, resolve_listeners
 from kamc.runtime.net.tcp import bind_tcp
 from kamc.runtime.net.udp import bind_udp
 from kamc.runtime.proc.worker import Worker
@@ -112,6 +112,7 @@ class Supervisor:
             self.log.warning("not listening on %s: TLS needs enable_tls=yes and module tls, SCTP comes with a later version", " ".join(unserved))
         if not listeners:
             raise ConfigError("no UDP or TCP address to listen on")
+        listeners = advertised(listeners, str(self.core.get("advertised_address") or ""), int(self.core.get("advertised_port") or 0))
         for listener in listeners:
             try:
                 self.sockets[listener] = bind_udp(listener, self.core_param) if listener.proto == "udp" else bind_tcp(listener, self.core_param)

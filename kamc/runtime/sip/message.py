@@ -19,15 +19,16 @@ Header = tuple[str, str, str, int, int]
 
 _LINE: Final = re.compile(r"[^\n]*(?:\n[ \t][^\n]*)*\n?")
 _STATUS: Final = re.compile(r"(?:SIP/2\.0|HTTP/1\.[01])[ \t]+([0-9]{3})[ \t]([^\r\n]*)\Z", re.I)
-#: with some characters that RFC 3261 does not have in a method, but Kamailio takes
-_REQUEST: Final = re.compile(r"([A-Za-z0-9_.!%*+`'~#$&^|-]+) +([^ \t]+) +(SIP/2\.0|HTTP/1\.[01]) *\Z", re.I)
-_CSEQ: Final = re.compile(r"[ \t\r\n]*([0-9]{1,20})[ \t]+([A-Za-z0-9_.!%*+`'~#$&^|-]+)[ \t\r\n]*\Z")
+#: Kamailio takes any bytes for a method, and digits behind the version
+_REQUEST: Final = re.compile(r"([^ \t\r\n]+) +([^ \t]+) +(SIP/2\.0|HTTP/1\.[01])[0-9]* *\Z", re.I)
+#: a number that is none is relayed by Kamailio, too
+_CSEQ: Final = re.compile(r"[ \t\r\n]*([^ \t\r\n]+)[ \t]+([^ \t\r\n]+)[ \t\r\n]*\Z")
 #: headers that may be there once: with two of them nobody knows which one the next server believes
 _SINGLE: Final = frozenset({"to", "from", "call-id", "cseq", "content-length", "max-forwards"})
-#: a To that Kamailio takes (RFC 3261 section 20.39, and addresses of any kind); each stretch is read once
-_TO: Final = re.compile(
+#: a From or To that Kamailio takes (RFC 3261 section 20.39, and addresses of any kind); each stretch is read once
+_ADDRESS: Final = re.compile(
     r'[ \t\r\n]*(?:(?:"(?:[^"\\]|\\.)*"[ \t\r\n]*|[^"<>]*)<[^<>\r\n\\"]+>|[^"<>;,\s]+)'
-    r'(?:[ \t\r\n]*;[ \t\r\n]*[^;=,"<>\s]+(?:[ \t\r\n]*=[ \t\r\n]*(?:"(?:[^"\\]|\\.)*"|[^;,"<>\s]*))?)*[ \t\r\n]*\Z',
+    r'(?:[ \t\r\n]*;[ \t\r\n]*[^;=,"<>\s\\]+(?:[ \t\r\n]*=[ \t\r\n]*(?:"(?:[^"\\]|\\.)*"|[^;,"<>\s\\]*))?)*[ \t\r\n]*\Z',
     re.A,
 )
 #: how much of the Vias further down Kamailio looks at before it builds a reply
@@ -37,8 +38,8 @@ _FURTHER_VIA: Final = re.compile(r"[ \t\r\n]*SIP[ \t\r\n]*/[ \t\r\n]*2\.0[ \t\r\
 class SipMessage:
     """See the module. ``status`` is 0 for requests, ``method`` of a reply is the one of its CSeq."""
 
-    __slots__ = ("_addrs", "_cseq", "_method", "_via1", "_vias", "_wide_via", "body_start", "first", "first_line_end", "headers", "is_request", "reason", "status",
-                 "text", "uri", "version")  # fmt: skip
+    __slots__ = ("_addrs", "_cseq", "_method", "_via1", "_vias", "_wide_via", "body_start", "first", "first_line_end", "headers", "is_request", "open_ended",
+                 "reason", "status", "text", "uri", "version")  # fmt: skip
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -48,6 +49,8 @@ class SipMessage:
         self._addrs: dict[str, NameAddr | None] = {}
         #: there is more than one Via line
         self._wide_via = False
+        #: the empty line behind the headers is missing
+        self.open_ended = False
         self._parse_lines(text)
 
     # -- the one pass ----------------------------------------------------------------------------------------------------
@@ -96,7 +99,8 @@ class SipMessage:
         self.first = {}
         while True:
             if at >= len(text):
-                break  # no empty line: Kamailio takes that
+                self.open_ended = True  # Kamailio takes that, but does not relay it
+                break
             if text.startswith("\r\n", at):
                 at += 2
                 break
@@ -133,9 +137,15 @@ class SipMessage:
             for header in self.all("via"):
                 if any(_FURTHER_VIA.match(value) is None for value in split_vias(header[2])):
                     raise SipError("Bad Via")
-        to = self.first.get("to")
-        if to is not None and _TO.match(to[2]) is None:
+        if self.content_length is None and "content-length" in self.first:
+            raise SipError("Bad Content-Length")
+        if not self.has_good_address("to"):
             raise SipError("Bad To")
+
+    def has_good_address(self, key: str) -> bool:
+        """Whether From or To is as Kamailio's parser wants it; also when it is not there."""
+        header = self.first.get(key)
+        return header is None or _ADDRESS.match(header[2]) is not None
 
     def _parse_first_line(self, line: str) -> None:
         parts = line.split(" ")
@@ -182,7 +192,7 @@ class SipMessage:
 
     @property
     def cseq(self) -> tuple[int, str]:
-        """Number and method; (-1, "") when there is none or it is bad."""
+        """Number (0 for one that is none) and method; (-1, "") when there is none or it is bad."""
         found = self._cseq
         if found is None:
             header = self.first.get("cseq")
@@ -191,7 +201,8 @@ class SipMessage:
                 found = int(number), method
             else:
                 match = _CSEQ.match(header[2]) if header is not None else None
-                found = (int(match.group(1)), match.group(2)) if match is not None else (-1, "")
+                number = match.group(1) if match is not None else ""
+                found = (int(number) if number.isdecimal() and len(number) < 21 else 0, match.group(2)) if match is not None else (-1, "")
             self._cseq = found
         return found
 

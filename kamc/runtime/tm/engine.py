@@ -181,8 +181,9 @@ class TmEngine:
     def new(self, ctx: Ctx) -> Transaction:
         """Create the transaction of a request. Raises SipError when the request cannot have one."""
         msg = ctx.msg
-        if msg.from_ is None or msg.to is None or not msg.call_id or msg.cseq[0] < 0:
-            raise SipError("From, To, Call-ID or CSeq missing or bad")
+        first = msg.first
+        if "from" not in first or "to" not in first or "call-id" not in first or msg.cseq[0] < 0:
+            raise SipError("From, To, Call-ID or CSeq missing")
         keys = self.keys_of(msg)
         self._serial += 1
         t = Transaction(self, ctx, keys, (hash((msg.call_id, msg.cseq[0])) & 0xFFFF, (self.host.random_id() << 16 ^ self._serial) & 0x7FFFFFFF))
@@ -274,6 +275,8 @@ class TmEngine:
     def relay_branches(self, t: Transaction, ctx: Ctx, override: str | None = None, *, replicate: bool = False) -> int:
         """Fork to the current destination set. Returns 1, or a negative error when no branch could be sent."""
         now = self.host.now()
+        if ctx.msg.open_ended:
+            return E_NO_DEST
         targets: list[Target] = []
         if not ctx.ruri_used:
             targets.append(Target(ctx.ruri, ctx.du, ctx.path, ctx.q, ctx.send_socket, ctx.bflags, ctx.instance, ctx.ruid, ctx.location_ua))
