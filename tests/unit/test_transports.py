@@ -15,8 +15,8 @@ from kamc.runtime.net.listen import advertised
 from tests.harness import Bench
 
 ROOT = Path(__file__).parents[2]
-AREA = re.compile(r"tcp_|_tcp$|udp|tls|sctp|dns|dst_bl|listen$|alias|mhomed|tos$|mcast|advert|children|socket_workers|maxbuffer|maxsnd|ipv6|free_bind|pmtu|msg_recv_max|rport$|"
-                  r"reply_to_via|port$|xavp_via|http_reply")  # fmt: skip
+AREA = re.compile(r"tcp_|_tcp$|udp|tls|sctp|dns|dst_bl|listen$|alias|mhomed|tos$|mcast|advert|children|socket_workers|maxbuffer|maxsnd|ipv6|free_bind|"
+                  r"pmtu|msg_recv_max|rport$|reply_to_via|port$|xavp_via|http_reply")  # fmt: skip
 
 
 def test_every_parameter_is_in_one_set() -> None:

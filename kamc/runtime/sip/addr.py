@@ -8,7 +8,8 @@ from typing import Final
 
 from kamc.runtime.sip.uri import Uri, parse_params, parse_uri, split_quoted
 
-_NAME_ADDR: Final = re.compile(r'[ \t\r\n]*((?:"(?:[^"\\]|\\.)*"|[^<>",;])*?)[ \t\r\n]*<([^<>]*)>[ \t\r\n]*(?:;(.*))?\Z', re.S)
+#: possessive throughout: each stretch is read once, whatever follows
+_NAME_ADDR: Final = re.compile(r'[ \t\r\n]*+((?:"(?:[^"\\]|\\.)*+"|[^<>",;])*+)<([^<>]*+)>[ \t\r\n]*+(?:;(.*))?\Z', re.S)
 
 
 class NameAddr:
@@ -38,7 +39,7 @@ def parse_addr(text: str) -> NameAddr | None:
     """Parse one address; None when it is none."""
     match = _NAME_ADDR.match(text)
     if match is not None:
-        return NameAddr(match.group(1), match.group(2).strip(), match.group(3) or "", True)
+        return NameAddr(match.group(1).rstrip(" \t\r\n"), match.group(2).strip(), match.group(3) or "", True)
     if "<" in text or '"' in text:
         return None
     uri, _, params = text.strip().partition(";")

@@ -27,12 +27,12 @@ _CSEQ: Final = re.compile(r"[ \t\r\n]*([^ \t\r\n]+)[ \t]+([^ \t\r\n]+)[ \t\r\n]*
 _SINGLE: Final = frozenset({"to", "from", "call-id", "cseq", "content-length", "max-forwards"})
 #: a From or To that Kamailio takes (RFC 3261 section 20.39, and addresses of any kind); each stretch is read once
 _ADDRESS: Final = re.compile(
-    r'[ \t\r\n]*(?:(?:"(?:[^"\\]|\\.)*"[ \t\r\n]*|[^"<>]*)<[^<>\r\n\\"]+>|[^"<>;,\s]+)'
-    r'(?:[ \t\r\n]*;[ \t\r\n]*[^;=,"<>\s\\]+(?:[ \t\r\n]*=[ \t\r\n]*(?:"(?:[^"\\]|\\.)*"|[^;,"<>\s\\]*))?)*[ \t\r\n]*\Z',
+    r'[ \t\r\n]*+(?:(?:"(?:[^"\\]|\\.)*+"[ \t\r\n]*+|[^"<>]*+)<[^<>\r\n\\"]+>|[^"<>;,\s]+)'
+    r'(?:[ \t\r\n]*+;[ \t\r\n]*+[^;=,"<>\s\\]++(?:[ \t\r\n]*+=[ \t\r\n]*+(?:"(?:[^"\\]|\\.)*+"|[^;,"<>\s\\]*+))?)*[ \t\r\n]*+\Z',
     re.A,
 )
 #: how much of the Vias further down Kamailio looks at before it builds a reply
-_FURTHER_VIA: Final = re.compile(r"[ \t\r\n]*SIP[ \t\r\n]*/[ \t\r\n]*2\.0[ \t\r\n]*/[ \t\r\n]*[A-Z0-9]+[ \t\r\n]+[^ \t\r\n]", re.I)
+_FURTHER_VIA: Final = re.compile(r"[ \t\r\n]*+SIP[ \t\r\n]*+/[ \t\r\n]*+2\.0[ \t\r\n]*+/[ \t\r\n]*+[A-Z0-9]+[ \t\r\n]++[^ \t\r\n]", re.I)
 
 
 class SipMessage:

@@ -10,10 +10,10 @@ from kamc.runtime.sip.uri import parse_params, split_quoted
 
 #: unknown transports are read; that those that begin with some letters are not is how Kamailio does it
 _VIA: Final = re.compile(
-    r"[ \t\r\n]*SIP[ \t\r\n]*/[ \t\r\n]*2\.0[ \t\r\n]*/[ \t\r\n]*((?![PDCLI])[A-Z0-9]+)[ \t\r\n]+(\[[0-9A-Fa-f:.%A-Za-z]+\]|[A-Za-z0-9_.\-]+)"
-    r"[ \t\r\n]*(?::[ \t\r\n]*([0-9]{1,5}))?[ \t\r\n]*"
+    r"[ \t\r\n]*+SIP[ \t\r\n]*+/[ \t\r\n]*+2\.0[ \t\r\n]*+/[ \t\r\n]*+((?![PDCLI])[A-Z0-9]+)[ \t\r\n]+(\[[0-9A-Fa-f:.%A-Za-z]+\]|[A-Za-z0-9_.\-]+)"
+    r"[ \t\r\n]*+(?::[ \t\r\n]*+([0-9]{1,5}))?[ \t\r\n]*+"
     # parameters that have a name, and no bytes that end a text somewhere else
-    r"((?:;[ \t\r\n]*[^;=\s\0\"(]+[ \t\r\n]*(?:=[ \t\r\n]*(?:\"(?:[^\"\\\0]|\\.)*\"|[^;\s\0\"(]*)[ \t\r\n]*)?)*)(?:\([^\0]*\)[ \t\r\n]*)?\Z",
+    r"((?:;[ \t\r\n]*+[^;=\s\0\"(]++[ \t\r\n]*+(?:=[ \t\r\n]*+(?:\"(?:[^\"\\\0]|\\.)*+\"|[^;\s\0\"(]*+)[ \t\r\n]*+)?)*)(?:\([^\0]*\)[ \t\r\n]*+)?\Z",
     re.S | re.I | re.A,
 )
 #: parameters that mean nothing without a value
