@@ -26,6 +26,7 @@ ERRORS: Final = {
     "star_expires": (400, "Bad Request", "* used in contact and expires is not zero"),
     "star_contact": (400, "Bad Request", "* used in contact and more than one contact"),
     "contact": (400, "Bad Request", "Failed to parse Contact HF"),
+    "q": (400, "Bad Request", "Invalid q parameter in Contact"),
     "contact_length": (400, "Bad Request", "Contact/received too long"),
     "to": (400, "Bad Request", "Failed to parse To URI"),
     "aor_length": (500, "Server Internal Error", "Address of Record too long"),
@@ -106,6 +107,9 @@ class SaveFunctions:
             # as Kamailio does: a URI that leads nowhere is a binding like any other
             if _SCHEME.match(address.uri) is None:
                 raise SaveError("contact")
+            quality = address.param("q")
+            if quality is not None and q_value(quality) is None:
+                raise SaveError("q")
             if len(address.uri) > self.p.contact_max_size:
                 raise SaveError("contact_length")
         return out

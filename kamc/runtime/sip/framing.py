@@ -46,7 +46,7 @@ class StreamFramer:
         buffer += data
         while True:
             if not self._need:
-                if buffer.startswith((b"\r", b"\n")):
+                if buffer.startswith((b"\r", b"\n", b"\0")):
                     if buffer.startswith(PING):
                         del buffer[: len(PING)]
                         yield PING

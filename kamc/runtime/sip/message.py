@@ -20,14 +20,14 @@ Header = tuple[str, str, str, int, int]
 _LINE: Final = re.compile(r"[^\n]*(?:\n[ \t][^\n]*)*\n?")
 _STATUS: Final = re.compile(r"(?:SIP/2\.0|HTTP/1\.[01])[ \t]+([0-9]{3})[ \t]([^\r\n]*)\Z", re.I)
 #: Kamailio takes any bytes for a method, and digits behind the version
-_REQUEST: Final = re.compile(r"([^ \t\r\n]+) +([^ \t]+) +(SIP/2\.0|HTTP/1\.[01])[0-9]* *\Z", re.I)
+_REQUEST: Final = re.compile(r"((?!SIP/2\.0 )[^ \t\r\n]+) +([^ \t]+) +((?:SIP/2\.0|HTTP/1\.[01])[0-9]*) *\Z", re.I)
 #: a number that is none is relayed by Kamailio, too
 _CSEQ: Final = re.compile(r"[ \t\r\n]*([^ \t\r\n]+)[ \t]+([^ \t\r\n]+)[ \t\r\n]*\Z")
 #: headers that may be there once: with two of them nobody knows which one the next server believes
 _SINGLE: Final = frozenset({"to", "from", "call-id", "cseq", "content-length", "max-forwards"})
 #: a From or To that Kamailio takes (RFC 3261 section 20.39, and addresses of any kind); each stretch is read once
 _ADDRESS: Final = re.compile(
-    r'[ \t\r\n]*+(?:(?:"(?:[^"\\]|\\.)*+"[ \t\r\n]*+|[^"<>]*+)<[^<>\r\n\\"]+>|[^"<>;,\s]+)'
+    r'[ \t\r\n]*+(?:(?:"(?:[^"\\]|\\.)*+"[ \t\r\n]*+|[^"<>]*+)<[^<>\r\n\\"\0]+>|[^"<>;,\s]+)'
     r'(?:[ \t\r\n]*+;[ \t\r\n]*+[^;=,"<>\s\\]++(?:[ \t\r\n]*+=[ \t\r\n]*+(?:"(?:[^"\\]|\\.)*+"|[^;,"<>\s\\]*+))?)*[ \t\r\n]*+\Z',
     re.A,
 )
@@ -137,7 +137,7 @@ class SipMessage:
             for header in self.all("via"):
                 if any(_FURTHER_VIA.match(value) is None for value in split_vias(header[2])):
                     raise SipError("Bad Via")
-        if self.content_length is None and "content-length" in self.first:
+        if self.is_request and self.content_length is None and "content-length" in self.first:
             raise SipError("Bad Content-Length")
         if not self.has_good_address("to"):
             raise SipError("Bad To")
