@@ -150,13 +150,13 @@ def _set_modparam(unit: Unit, item: n.ModParam, module: str, value: int | str) -
 
 
 def _without_effect(unit: Unit, item: n.CoreParam) -> None:
-    """A core parameter that asks for something other than its default, which kamc does not do."""
+    """A core parameter that asks for something that kamc does not do: neither its default nor that it be left off."""
     row = catalogue.core_params().get(item.name)
     reason = WITHOUT_EFFECT.get(row["name"] if row is not None else item.name)
     if reason is None:
         return
     value = item.value.value if isinstance(item.value, n.Int) else None
-    if row is None or value != (row["default"] or 0):
+    if row is None or value not in (0, row["default"]):
         unit.sink.warning("K0326", item.span, f"core parameter '{item.name}' has no effect in kamc: {reason}")
 
 
