@@ -119,12 +119,26 @@ class RelayFunctions:
 
     # -- relaying --------------------------------------------------------------------------------------------------------
 
+    def _can_be_relayed(self, ctx: Ctx) -> bool:
+        """What is known before there is a transaction: the empty line behind the headers is missing, or the Request-URI is none."""
+        if ctx.msg.open_ended:
+            self.rt.log.error("t_relay: the header section has no end")
+            return False
+        if parse_uri(ctx.ruri) is None:
+            self.rt.log.error("t_relay: bad Request-URI %r", ctx.ruri[:100])
+            code, reason = _ERRORS[E_BAD_URI]
+            ctx.remember("error_reply", (code, f"{reason} ({code}/SL)"))
+            return False
+        return True
+
     def _relay(self, ctx: Ctx, uri: str | None = None, *, flags: int = 0) -> int:
         """``flags``: 1 no 100 Trying, 2 no error reply of our own."""
         engine = self.rt.tm
         msg = ctx.msg
         if msg.method == "CANCEL" and ctx.kind & Routes.REQUEST and ctx.t is None:
             return self._relay_cancel(ctx, uri)
+        if ctx.t is None and not self._can_be_relayed(ctx):
+            return -1
         try:
             t = self.make(ctx)
         except SipError as err:

@@ -83,8 +83,11 @@ class Datapath(Destinations):
             text = changed
         try:
             msg = parse_message(text)
-            if conn and msg.is_request and msg.version[:5].upper() == "HTTP/" and rt.http is not None and self._http(rt, msg, flow):
-                return
+            if msg.is_request and msg.version[:5].upper() == "HTTP/":
+                if not conn:
+                    raise SipError("HTTP in a datagram")
+                if rt.http is not None and self._http(rt, msg, flow):
+                    return
         except SipError as err:
             self._bad_message(err, flow, text)
             if conn:

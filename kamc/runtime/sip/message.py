@@ -141,6 +141,8 @@ class SipMessage:
             raise SipError("Bad Content-Length")
         if not self.has_good_address("to"):
             raise SipError("Bad To")
+        if not self.is_request and not self.has_good_address("from"):
+            raise SipError("Bad From")
 
     def has_good_address(self, key: str) -> bool:
         """Whether From or To is as Kamailio's parser wants it; also when it is not there."""

@@ -275,8 +275,6 @@ class TmEngine:
     def relay_branches(self, t: Transaction, ctx: Ctx, override: str | None = None, *, replicate: bool = False) -> int:
         """Fork to the current destination set. Returns 1, or a negative error when no branch could be sent."""
         now = self.host.now()
-        if ctx.msg.open_ended:
-            return E_NO_DEST
         targets: list[Target] = []
         if not ctx.ruri_used:
             targets.append(Target(ctx.ruri, ctx.du, ctx.path, ctx.q, ctx.send_socket, ctx.bflags, ctx.instance, ctx.ruid, ctx.location_ua))
