@@ -442,6 +442,31 @@ def test_a_socket_of_the_family(setup: Callable[..., Bench]) -> None:
     assert not any("478" in first for first in b.firsts())
 
 
+# -- for the script ----------------------------------------------------------------------------------------------------------
+
+
+def test_records_for_the_script(setup: Callable[..., Bench], server: NameServer) -> None:
+    route = """
+    dns_set_local_ttl(5);
+    $var(rc) = srv_query("_sip._udp.srv.test", "a"); $var(no) = srv_query("_sip._udp.none.test", "b"); $var(i) = 0;
+    while ($var(i) < $srvquery(a=>count)) {
+        xlog("$srvquery(a=>target[$var(i)]):$srvquery(a=>port[$var(i)]) $srvquery(a=>priority[$var(i)]) $srvquery(a=>weight[0]) $srvquery(a=>port[-1])\\n");
+        $var(i) = $var(i) + 1;
+    }
+    naptr_query("naptr.test", "n");
+    $var(t) = $naptrquery(n=>flags[0]) + " " + $naptrquery(n=>services[0]) + " [" + $naptrquery(n=>regex[0]) + "]";
+    xlog("$naptrquery(n=>count) $naptrquery(n=>order[1]) $naptrquery(n=>pref) $var(t) $naptrquery(n=>replace[0])\\n");
+    xlog("rc $var(rc) $var(no) $srvquery(b=>count) $srvquery(a=>port[7])\\n");"""
+    b = setup('loadmodule "ipops.so"', route)
+    b.request("MESSAGE")
+    lines = [line.rpartition(": ")[2].strip() for line in b.log.lines]
+    assert lines[-4:] == ["a.test:5091 10 5 5092", "a.test:5092 20 5 5092", "2 20 10 s SIP+D2T [] _sip._tcp.naptr.test", "rc 1 -1 <null> <null>"]
+    server.asked.clear()
+    b.time += 6
+    b.worker.datapath.dns.records("_sip._udp.srv.test", "SRV")
+    assert server.asked == [("_sip._udp.srv.test", "SRV")]
+
+
 # -- large requests ----------------------------------------------------------------------------------------------------------
 
 

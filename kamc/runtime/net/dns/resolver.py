@@ -78,6 +78,8 @@ class Resolver:
         self.hosts = read_hosts()
         #: False while ``dns.set_server_state`` says that no server can be reached
         self.servers_up = True
+        #: of dns_set_local_ttl; 0 for what the answers say
+        self.local_ttl = 0
         self._client: Client | None = None
         self._asked: dict[tuple[str, str], _Pending] = {}
 
@@ -204,7 +206,7 @@ class Resolver:
         if records:
             longest = int(self.param("dns_cache_max_ttl"))
             ttl = max(ttl, int(self.param("dns_cache_min_ttl")))
-            ttl = min(ttl, longest) if longest >= 0 else ttl
+            ttl = self.local_ttl or (min(ttl, longest) if longest >= 0 else ttl)
         else:
             ttl = int(self.param("dns_cache_negative_ttl"))
         entry = Entry(name, kind, records, now + ttl, now)

@@ -17,6 +17,7 @@ from kamc.declare.pvspec import PvSpec
 from kamc.declare.values import Value
 from kamc.runtime.context import Ctx
 from kamc.runtime.pv.bind import BoundPv
+from stdlib_modules.ipops.records import RecordQueries
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -81,13 +82,15 @@ def resolve(host: str) -> list[str]:
     return list(dict.fromkeys(str(row[4][0]) for row in rows))
 
 
-class Ipops(Module):
+class Ipops(RecordQueries, Module):
     name = "ipops"
 
     def __init__(self, rt: Any) -> None:
         super().__init__(rt)
         #: results of dns_query by the name that the script gave them
         self.answers: dict[str, tuple[str, list[str]]] = {}
+        #: the same of srv_query and naptr_query: (kind, name) → records
+        self.found: dict[tuple[str, str], list[Any]] = {}
 
     # -- kinds of addresses ----------------------------------------------------------------------------------------------
 
