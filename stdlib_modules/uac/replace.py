@@ -70,6 +70,10 @@ class ReplaceFunctions:
         if address is None:
             self.rt.log.error("uac_replace_%s: the header is missing or bad", key)
             return -1
+        if any(c in "\r\n\0" for c in f"{display or ''}{uri}"):
+            # it would begin a header of its own
+            self.rt.log.error("uac_replace_%s: a line end in the new value", key)
+            return -1
         shown = address.display if display is None else _quoted(display)
         new = uri or address.uri
         if not self._edit(ctx, key, shown, new):

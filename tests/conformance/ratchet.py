@@ -59,7 +59,7 @@ def wire(only: Iterable[str] = ()) -> tuple[set[str], set[str]]:
 
 
 def torture(only: Iterable[str] = ()) -> tuple[set[str], set[str]]:
-    """(failed, all) of the torture suite at level ``class``; ids are profile/case, and profile/start for a server that does not come up."""
+    """(failed, all) of the torture suite at level ``group``; ids are profile/case, and profile/start for a server that does not come up."""
     profiles = json.loads((SHARED / "torture" / "cfgs" / "profiles.json").read_text())
     failed: set[str] = set()
     everything: set[str] = set()
@@ -67,7 +67,7 @@ def torture(only: Iterable[str] = ()) -> tuple[set[str], set[str]]:
         ids = [case.partition("/")[2] for case in only if case.startswith(profile + "/")]
         whole = not ids or any(i in ("start", "profile") for i in ids)
         selected = [] if whole else ["--only", "^(" + "|".join(map(re.escape, ids)) + ")$"]
-        out = run([sys.executable, "run_torture.py", "--level", "class", "-v", "--start-wait", "3", "--max-restarts", "3", "--profiles", profile,
+        out = run([sys.executable, "run_torture.py", "--level", "group", "-v", "--start-wait", "3", "--max-restarts", "3", "--profiles", profile,
                    "--server-cmd", f"{KAMC} -w {{rundir}} -Y {{rundir}} -P {{pidfile}}", *selected], SHARED / "torture", 900)  # fmt: skip
         bad = set(re.findall(r"^FAIL ([a-z]/\S+?):", out, re.M)) | {f"{p}/profile" for p in re.findall(r"^FAIL ([a-z]):", out, re.M)}
         if "passed, " not in out:

@@ -127,3 +127,10 @@ def test_ack_and_cancel_follow_what_was_sent() -> None:
     assert cancel.count("Via:") == 1 and "CSeq: 7 CANCEL" in cancel
     ack = build_hop_request(sent, "ACK", to="<sip:b@c>;tag=9")
     assert "t: <sip:b@c>;tag=9" in ack and "CSeq: 7 ACK" in ack
+
+
+def test_a_backslash_in_an_address_is_none() -> None:
+    """Escaped for one database it would end a text in another."""
+    assert parse_addr(r"<sip:x\'or/**/1=1--@h>;tag=1") is None
+    named = parse_addr('"a \\" b" <sip:x@h>')
+    assert named is not None and named.uri == "sip:x@h"

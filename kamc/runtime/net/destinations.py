@@ -132,7 +132,6 @@ class Destinations:
             parsed = parse_uri(address.uri) if address is not None else None
         if parsed is None or not parsed.host:
             self.log.error("bad destination URI %r", uri)
-            ctx.remember("error_reply", (478, "Unresolvable destination (478/SL)"))
             return None, NO_MORE
         host = parsed.param_map.get("maddr") or parsed.host
         if is_ip(host):

@@ -9,7 +9,7 @@ from typing import Final
 from kamc.runtime.sip.uri import Uri, parse_params, parse_uri, split_quoted
 
 #: possessive throughout: each stretch is read once, whatever follows
-_NAME_ADDR: Final = re.compile(r'[ \t\r\n]*+((?:"(?:[^"\\]|\\.)*+"|[^<>",;])*+)<([^<>]*+)>[ \t\r\n]*+(?:;(.*))?\Z', re.S)
+_NAME_ADDR: Final = re.compile(r'[ \t\r\n]*+((?:"(?:[^"\\]|\\.)*+"|[^<>",;])*+)<([^<>\\]*+)>[ \t\r\n]*+(?:;(.*))?\Z', re.S)
 
 
 class NameAddr:

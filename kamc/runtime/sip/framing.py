@@ -11,7 +11,7 @@ from kamc.errors import SipError
 #: what a peer sends to keep a connection open (RFC 5626 section 3.5.1); the answer is one line end
 PING: Final = b"\r\n\r\n"
 PONG: Final = b"\r\n"
-_LENGTH: Final = re.compile(rb"^(?:content-length|l)[ \t]*:[ \t]*(\d+)[ \t]*\r?$", re.I | re.M)
+_LENGTH: Final = re.compile(rb"^(?:content-length|l)[ \t]*+:([^\r\n]*+)", re.I | re.M)
 _END: Final = re.compile(rb"\r?\n\r?\n")
 
 
@@ -76,7 +76,9 @@ class StreamFramer:
         length = _LENGTH.search(buffer, 0, end.start() + 1)
         if length is None and not self.accept_no_length:
             raise SipError("no Content-Length on a stream")
-        digits = length[1] if length is not None else b"0"
+        digits = length[1].strip(b" \t") if length is not None else b"0"
+        if not digits.isdigit():
+            raise SipError("a Content-Length that is no number")
         if len(digits) > 9 or end.end() + int(digits) > self.limit:
             raise SipError(f"a message of more than {self.limit} bytes")
         self._need = end.end() + int(digits)

@@ -147,7 +147,10 @@ class SipMessage:
     def has_good_address(self, key: str) -> bool:
         """Whether From or To is as Kamailio's parser wants it; also when it is not there."""
         header = self.first.get(key)
-        return header is None or _ADDRESS.match(header[2]) is not None
+        if header is None:
+            return True
+        # a bare CR is looked at in To alone
+        return _ADDRESS.match(header[2] if key == "to" else header[2].replace("\r", "")) is not None
 
     def _parse_first_line(self, line: str) -> None:
         parts = line.split(" ")
