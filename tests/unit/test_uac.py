@@ -68,6 +68,14 @@ def test_each_address_leads_to_the_other() -> None:
 UAC = HEAD + 'loadmodule "uac.so"\n'
 
 
+@pytest.mark.parametrize("text", ["a\\rX: 1", "a\\nX: 1", "a\\r\\nX: 1"])
+def test_a_line_end_begins_no_header(tmp_path: Path, text: str) -> None:
+    bench = Bench(tmp_path, f'request_route {{ $var(a) = "{text}"; uac_replace_from("$var(a)", ""); uac_replace_to("", "$var(a)"); t_relay(); }}', head=UAC)
+    bench.request()
+    sent = next(m for m in bench.take() if m.first.startswith("INVITE"))
+    assert sent.get("From") == "<sip:alice@a.test>;tag=f1" and "X: 1" not in sent.text
+
+
 def test_replies_get_the_address_that_the_request_came_with(tmp_path: Path) -> None:
     bench = Bench(tmp_path, 'request_route { record_route(); uac_replace_from("Mister X", "sip:x@anon.test"); t_relay(); }', head=UAC)
     bench.request()
