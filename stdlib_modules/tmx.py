@@ -11,7 +11,8 @@ from kamc.declare.pvspec import PvSpec, PvSyntaxError, parse_format
 from kamc.declare.values import Value
 from kamc.runtime.context import Ctx
 from kamc.runtime.pv.bind import BoundPv, bind_text
-from kamc.runtime.tm.transaction import ClientBranch, Transaction
+from kamc.runtime.tm.branch import ClientBranch
+from kamc.runtime.tm.transaction import Transaction
 from kamc.runtime.waits import Job
 
 

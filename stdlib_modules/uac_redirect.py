@@ -10,7 +10,8 @@ from kamc.declare.regex import RegexError, compile_regex
 from kamc.errors import ConfigError, SipError
 from kamc.runtime.context import Branch, Ctx
 from kamc.runtime.sip.addr import NameAddr, parse_addr_list
-from kamc.runtime.tm.transaction import ClientBranch, Transaction
+from kamc.runtime.tm.branch import ClientBranch
+from kamc.runtime.tm.transaction import Transaction
 
 _Q = re.compile(r"(?:0(?:\.(\d{0,3})\d*)?|1(?:\.0*)?)\Z")
 _FLAGS = ("", "reset_all", "reset_default", "reset_added")

@@ -7,7 +7,8 @@ from typing import Any
 from kamc.declare import ANY, Routes, function
 from kamc.declare.argtypes import BranchFailureRoute, BranchRoute, FailureRoute, Lit, Regex, ReplyRoute
 from kamc.runtime.context import Ctx
-from kamc.runtime.tm.transaction import ClientBranch, Transaction
+from kamc.runtime.tm.branch import ClientBranch
+from kamc.runtime.tm.transaction import Transaction
 
 _RFO = Routes.REQUEST | Routes.FAILURE | Routes.ONREPLY
 _RFTB = Routes.REQUEST | Routes.FAILURE | Routes.TM_ONREPLY | Routes.BRANCH

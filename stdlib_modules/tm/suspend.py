@@ -7,7 +7,8 @@ from typing import Any
 
 from kamc.declare import Routes
 from kamc.runtime.context import Branch, Ctx
-from kamc.runtime.tm.transaction import ClientBranch, Transaction
+from kamc.runtime.tm.branch import ClientBranch
+from kamc.runtime.tm.transaction import Transaction
 
 
 class Suspension:

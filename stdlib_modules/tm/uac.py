@@ -14,7 +14,8 @@ from kamc.runtime.sip.addr import parse_addr
 from kamc.runtime.sip.build import build_request
 from kamc.runtime.sip.message import SipMessage, parse_message
 from kamc.runtime.sip.uri import split_quoted
-from kamc.runtime.tm.transaction import ClientBranch, Transaction
+from kamc.runtime.tm.branch import ClientBranch
+from kamc.runtime.tm.transaction import Transaction
 
 Callback = Callable[[Transaction, int, SipMessage | None], None]
 

@@ -16,8 +16,9 @@ from kamc.runtime.sip.build import build_request
 from kamc.runtime.sip.edits import for_dest
 from kamc.runtime.sip.message import SipMessage, parse_message
 from kamc.runtime.sip.uri import parse_uri
+from kamc.runtime.tm.branch import ClientBranch
 from kamc.runtime.tm.timers import TimerTable
-from kamc.runtime.tm.transaction import ClientBranch, Transaction
+from kamc.runtime.tm.transaction import Transaction
 
 COOKIE = "z9hG4bK"
 #: Kamailio's error numbers, as t_relay and t_newtran return them
