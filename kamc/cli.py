@@ -79,6 +79,12 @@ def make_parser() -> argparse.ArgumentParser:
     _compile_options(graph)
     graph.set_defaults(run=commands.graph)
 
+    _lookup_commands(sub)
+    return parser
+
+
+def _lookup_commands(sub: argparse._SubParsersAction[_Parser]) -> None:
+    """Those that compile nothing."""
     explain = sub.add_parser("explain", help="tell what a code means", description="Without a code: list them all.")
     explain.add_argument("code", nargs="?", metavar="K0123")
     explain.set_defaults(run=commands.explain)
@@ -92,7 +98,6 @@ def make_parser() -> argparse.ArgumentParser:
     modules.add_argument("name", nargs="?", help="show one module")
     modules.add_argument("--json", action="store_true")
     modules.set_defaults(run=commands.modules)
-    return parser
 
 
 def _run_options(run: argparse.ArgumentParser) -> None:

@@ -35,9 +35,7 @@ class Tcpops(Module):
         event = _EVENTS.get(how)
         if event is None or not (self.p.closed_event == 1 or (self.p.closed_event == 2 and chosen)) or not self.rt.has_event(event):
             return
-        ctx = self.rt.worker.fake_context()
-        ctx.flow = Flow(conn.listener, conn.remote[0], conn.remote[1], conn.id)
-        self.rt.worker.run_event(event, ctx)
+        self.rt.worker.run_event(event, self.rt.worker.fake_context(flow=Flow(conn.listener, *conn.remote, conn.id)))
 
     def _find(self, ctx: Ctx, number: int) -> Connection | None:
         found: Connection | None = self.rt.worker.streams.connections.get(number or ctx.flow.conn)

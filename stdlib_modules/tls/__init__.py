@@ -151,9 +151,7 @@ class Tls(TlsVariables, Module):
         """``event_route[tls:connection-out]`` may drop a connection that is being opened."""
         if not self.rt.has_event("tls:connection-out"):
             return True
-        ctx = self.rt.worker.fake_context()
-        ctx.flow = Flow(listener, *remote)
-        return bool(self.rt.run_event("tls:connection-out", ctx))
+        return bool(self.rt.run_event("tls:connection-out", self.rt.worker.fake_context(flow=Flow(listener, *remote))))
 
     def _wish(self, ctx: Ctx) -> tuple[str, str]:
         """What ``$xavp(xavp_cfg=>server_name)`` and ``=>server_id`` want of the next connection."""

@@ -129,10 +129,6 @@ class RelayFunctions:
             code, reason = _ERRORS[E_BAD_URI]
             ctx.remember("error_reply", (code, f"{reason} ({code}/SL)"))
             return False
-        if ctx.du and parse_uri(ctx.du) is None:
-            # what follows fails, and sl_reply_error() says so
-            code, reason = _ERRORS[E_BAD_ADDRESS]
-            ctx.remember("error_reply", (code, f"{reason} ({code}/SL)"))
         return True
 
     def _relay(self, ctx: Ctx, uri: str | None = None, *, flags: int = 0) -> int:

@@ -58,8 +58,7 @@ class UacFunctions:
             t.fr = fr
         t.extra["callback"] = self._acknowledging(callback) if ack and method == "INVITE" else callback
         branch = ClientBranch(t, 0, ctx.ruri, Branch(ctx.ruri), dest)
-        if self.rt.param("use_dns_failover"):
-            branch.rest = rest
+        branch.rest = rest
         branch.hooks = {kind: name for kind, name in (ctx.hooks or {}).items() if kind != "failure" or self.p.enable_uac_fr}
         via = self.rt.datapath.via_header(ctx, branch.dest, f"{t.tid}.0")
         branch.request = build_request(msg, ctx.edits, ctx.ruri, via)

@@ -19,7 +19,7 @@ from kamc.runtime.context import Ctx
 from kamc.runtime.net.endpoint import Flow
 from kamc.runtime.net.tcp import Closing, Connection
 from kamc.runtime.rpc.commands import RpcFault
-from stdlib_modules.websocket.frames import State, WebSocket
+from stdlib_modules.websocket.frames import State, WebSocket, count
 
 #: RFC 6455 section 1.3
 _GUID: Final = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -121,17 +121,13 @@ class Websocket(Module):
         http.answer(ctx, 101, "Switching Protocols", "".join(lines), close=False)
         conn.codec = WebSocket(conn, self.hub, self.rt.counters, self.rt.now)
         self.most = max(self.most, len(self.sockets()))
-        self._count("successful_handshakes")
+        count(self.rt.counters, "successful_handshakes")
         return True
 
     def _refuse(self, ctx: Ctx, code: int, reason: str, headers: str = "") -> bool:
         self.rt.counters.add("websocket", "ws_failed_handshakes")
         http.answer(ctx, code, reason, headers, close=True)
         return False
-
-    def _count(self, name: str) -> None:
-        for kind in ("", "sip_"):
-            self.rt.counters.add("websocket", f"ws_{kind}{name}")
 
     # -- life and end ----------------------------------------------------------------------------------------------------
 
@@ -160,7 +156,7 @@ class Websocket(Module):
             if socket.state is not State.OPEN or socket.last_used >= old:
                 continue
             if socket.awaiting_pong:
-                self._count("failed_connections")
+                count(self.rt.counters, "failed_connections")
                 self.hub.close(socket.conn, "no pong", Closing.IDLE)
                 continue
             try:
@@ -179,8 +175,7 @@ class Websocket(Module):
         """``event_route[websocket:closed]``."""
         if not isinstance(conn.codec, WebSocket) or not self.rt.has_event("websocket:closed"):
             return
-        ctx = self.rt.worker.fake_context()
-        ctx.flow = Flow(conn.listener, conn.remote[0], conn.remote[1])
+        ctx = self.rt.worker.fake_context(flow=Flow(conn.listener, *conn.remote))
         ctx.remember("ws_conid", conn.id)
         self.rt.worker.run_event("websocket:closed", ctx)
 

@@ -27,6 +27,12 @@ class Counting(Protocol):
     def add(self, group: str, name: str, by: int = 1) -> None: ...
 
 
+def count(counters: Counting, name: str) -> None:
+    """For all connections, and for those of the subprotocol."""
+    for kind in ("", "sip_"):
+        counters.add("websocket", f"ws_{kind}{name}")
+
+
 class WebSocket:
     """What stands in for the SIP framing of a connection once the handshake is over; times are of ``clock``."""
 
@@ -151,5 +157,4 @@ class WebSocket:
         self._write(self._frames.close(code, _REASONS.get(code, "")))
 
     def _count(self, name: str) -> None:
-        self.counters.add("websocket", f"ws_{name}")
-        self.counters.add("websocket", f"ws_sip_{name}")
+        count(self.counters, name)

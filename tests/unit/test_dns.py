@@ -320,7 +320,7 @@ def test_hosts(tmp_path: Path) -> None:
 
 def test_a_cache_without_room() -> None:
     now = [0.0]
-    cache = Cache(lambda: now[0], 330)
+    cache = Cache(lambda: now[0], lambda: 330)
     entries = [Entry(f"n{i}", "A", ("127.0.0.1",), 10.0 + i, 0.0) for i in range(4)]
     assert [cache.put(e) for e in entries] == [True, True, False, False]
     assert cache.get("N0", "A") is entries[0]

@@ -125,7 +125,7 @@ class Destinations:
         return self.resolve_all(ctx, uri)[0]
 
     def resolve_all(self, ctx: Ctx, uri: str) -> tuple[Dest | None, Iterator[Dest]]:
-        """Next-hop URI → the first destination, and those to try when it fails; None when there is none (RFC 3263)."""
+        """Next-hop URI → the first destination, and with use_dns_failover those to try when it fails; None when there is none (RFC 3263)."""
         parsed = parse_uri(uri)
         if parsed is None:
             address = parse_addr(uri)
@@ -141,7 +141,7 @@ class Destinations:
             ctx.remember("unreachable", Unreachable.NO_SOCKET)
             return None, NO_MORE
         rest = self._dests(ctx, Wanted(host, parsed.port_number, proto, parsed.is_sips))
-        return next(rest, None), rest
+        return next(rest, None), rest if self.worker.core_param("use_dns_failover") else NO_MORE
 
     def _dests(self, ctx: Ctx, wanted: Wanted) -> Iterator[Dest]:
         for proto, ip, port in self.locator.hops(wanted, ctx):

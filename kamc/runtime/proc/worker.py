@@ -243,15 +243,15 @@ class Worker:
 
     # -- events ----------------------------------------------------------------------------------------------------------
 
-    def fake_context(self, kind: Routes = Routes.EVENT) -> Ctx:
-        """A context over a made-up request, for event routes that no message causes."""
+    def fake_context(self, kind: Routes = Routes.EVENT, flow: Flow | None = None) -> Ctx:
+        """A context over a made-up request, for event routes that no message causes; ``flow`` says where it seems to come from."""
         rt = self.rt
         if rt is None:
             raise ConfigError("no program is loaded")
         listener = self.listeners[0] if self.listeners else Listener("udp", "127.0.0.1", 5060)
         text = ("OPTIONS sip:you@kamailio.org SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1\r\nFrom: <sip:you@kamailio.org>;tag=123\r\n"
                 "To: <sip:you@kamailio.org>\r\nCall-ID: 123\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n")  # fmt: skip
-        ctx = Ctx(rt, parse_message(text), Flow(listener, "127.0.0.1", 5060), kind)
+        ctx = Ctx(rt, parse_message(text), flow or Flow(listener, "127.0.0.1", 5060), kind)
         ctx.remember("faked", True)
         return ctx
 

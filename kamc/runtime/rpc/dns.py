@@ -103,7 +103,6 @@ class DnsCommands:
         known = self.dns.cache.get(name, kind)
         others = tuple(r for r in known.records if r != record) if known is not None else ()
         entry = Entry(name, kind, (*others, record), now + ttl, now, permanent=bool(flags & 2))
-        self.dns.cache.limit = int(self.dns.param("dns_cache_mem")) * 1024
         if not self.dns.cache.put(entry, delete_unexpired=True):
             raise RpcFault(500, "Failed to add the entry to the cache")
         return {}
@@ -159,7 +158,7 @@ class BlocklistCommands:
 
     def mem_info(self) -> int:
         self._check()
-        return int(self.blocklist.param("dst_blocklist_mem")) * 1024
+        return self.blocklist.limit
 
     def delete_all(self) -> dict[str, Any]:
         self._check()

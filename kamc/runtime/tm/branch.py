@@ -47,7 +47,7 @@ class ClientBranch:
     def __init__(self, t: Transaction, index: int, uri: str, target: Target, dest: Dest) -> None:
         self.t, self.index, self.uri, self.target = t, index, uri, target
         self.dest = dest
-        #: other addresses of the name that it was sent to, with use_dns_failover
+        #: other addresses of the name that it was sent to
         self.rest: Iterator[Dest] | None = None
         self.request = ""
         self.message: SipMessage | None = None

@@ -354,8 +354,7 @@ class TmEngine:
         if dest is None:
             return None, _UNREACHABLE[work.recall("unreachable") or Unreachable.ADDRESS]
         branch = ClientBranch(t, index, work.ruri, target, dest)
-        if t.rt.param("use_dns_failover"):
-            branch.rest = rest
+        branch.rest = rest
         # what a route arms later is for branches to come
         branch.hooks = {**{kind: t.hooks[kind] for kind in ("reply", "failure") if kind in t.hooks}, **hooks} if t.hooks else hooks
         branch.flags = work.bflags

@@ -40,18 +40,22 @@ class Blocklist:
         return bool(self.param("use_dst_blocklist"))
 
     @property
-    def used(self) -> int:
-        return _ENTRY_BYTES * len(self.entries)
+    def limit(self) -> int:
+        """Bytes that the entries may take."""
+        return int(self.param("dst_blocklist_mem")) * 1024
+
+    def _full(self) -> bool:
+        return _ENTRY_BYTES * (len(self.entries) + 1) > self.limit
 
     def add(self, key: Key, reason: int, seconds: float = 0) -> bool:
         """Without seconds for ``dst_blocklist_expire``. False when it is switched off, ignored for this transport, or full."""
         ignored = int(self.param(f"dst_blocklist_{key[0]}_imask") or 0) if key[0] in ("udp", "tcp", "tls", "sctp") else 0
         if not self.on or not reason & ~ignored:
             return False
-        if self.used + _ENTRY_BYTES > int(self.param("dst_blocklist_mem")) * 1024:
+        if self._full():
             self.expire()
-            if self.used + _ENTRY_BYTES > int(self.param("dst_blocklist_mem")) * 1024:
-                return False
+        if self._full():
+            return False
         self.entries[key] = self.clock() + (seconds or int(self.param("dst_blocklist_expire"))), reason
         return True
 

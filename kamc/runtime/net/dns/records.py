@@ -55,15 +55,19 @@ class Entry:
 
 
 class Cache:
-    """Entries by name and type, the one used last at the end. ``limit`` is in bytes."""
+    """Entries by name and type, the one used last at the end. ``limit`` tells how many bytes they may take."""
 
-    def __init__(self, clock: Callable[[], float], limit: int) -> None:
-        self.clock, self.limit = clock, limit
+    def __init__(self, clock: Callable[[], float], limit: Callable[[], int]) -> None:
+        self.clock, self._limit = clock, limit
         self.used = 0
         self._entries: dict[tuple[str, str], Entry] = {}
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(list(self._entries.values()))
+
+    @property
+    def limit(self) -> int:
+        return self._limit()
 
     def get(self, name: str, kind: str) -> Entry | None:
         key = name.lower(), kind

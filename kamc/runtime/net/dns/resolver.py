@@ -74,7 +74,7 @@ class Resolver:
 
     def __init__(self, waits: Waits, clock: Callable[[], float], param: Callable[[str], Any], counters: Counters, log: Log) -> None:
         self.waits, self.clock, self.param, self.counters, self.log = waits, clock, param, counters, log
-        self.cache = Cache(clock, 1 << 20)
+        self.cache = Cache(clock, lambda: int(param("dns_cache_mem")) * 1024)
         self.hosts = read_hosts()
         #: False while ``dns.set_server_state`` says that no server can be reached
         self.servers_up = True
@@ -110,7 +110,6 @@ class Resolver:
         own = self.hosts.get((name.lower(), kind))
         if own is not None:
             return own
-        self.cache.limit = int(self.param("dns_cache_mem")) * 1024
         entry = self.cache.get(name, kind)
         if entry is None and self.servers_up:
             entry = self._fetch(name, kind, ctx)
