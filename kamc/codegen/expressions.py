@@ -28,6 +28,11 @@ Typed = tuple[ast.expr, str]
 LONG_SUM = 20
 
 
+def _is_uri_myself(e: n.CoreTest) -> bool:
+    """Whether a core condition asks for an own URI: its function gives None for one that cannot be parsed."""
+    return e.keyword in ("uri", "from_uri", "to_uri") and isinstance(e.right, n.CoreValue) and e.right.kind == "myself"
+
+
 class ExpressionCompiler:
     """Compiles the expressions of one block. ``fallible`` is set when something compiled can fail at run time."""
 
@@ -85,6 +90,10 @@ class ExpressionCompiler:
 
     def nonzero(self, e: n.Expr) -> ast.expr:
         """An operand of ``&&``, ``||`` and ``!``: true when not zero."""
+        inner = e.inner if isinstance(e, n.Paren) else e
+        if isinstance(inner, n.CoreTest) and _is_uri_myself(inner):
+            # Kamailio's -1 for a URI that is none counts as true here, and as false where the test stands alone
+            return compare(self._core_call(inner), ast.IsNot(), const(inner.op == "!="))
         node, kind = self.value(e)
         if kind == "bool":
             return node
@@ -358,15 +367,21 @@ class ExpressionCompiler:
 
     # -- core conditions -------------------------------------------------------------------------------------------------
 
+    @staticmethod
+    def _core_call(e: n.CoreTest) -> ast.expr:
+        """The test of a core condition whose right side is a literal."""
+        assert isinstance(e.right, n.CoreValue)
+        kind = "" if e.right.kind == "word" else f"_{e.right.kind}"
+        return call(f"core.test_{e.keyword.replace(':', '_')}{kind}", name("ctx"), const(e.right.text))
+
     def _CoreTest(self, e: n.CoreTest) -> Typed:
         keyword = e.keyword.replace(":", "_")
         negated = e.op == "!="
         right = e.right
         if isinstance(right, n.CoreValue):
-            if right.kind == "word":
-                node = call(f"core.test_{keyword}", name("ctx"), const(right.text))
-            else:
-                node = call(f"core.test_{keyword}_{right.kind}", name("ctx"), const(right.text))
+            node = self._core_call(e)
+            if negated and _is_uri_myself(e):
+                return compare(node, ast.Is(), const(False)), "bool"
             return (ast.UnaryOp(op=ast.Not(), operand=node) if negated else node), "bool"
         typed = self.value(right)
         if e.op == "=~":

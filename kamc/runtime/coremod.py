@@ -331,19 +331,20 @@ class Core(Module):
     def test_to_uri(self, ctx: Ctx, text: str) -> bool:
         return self.text_to_uri(ctx).lower() == text.lower()
 
-    def _uri_myself(self, text: str) -> bool:
+    def _uri_myself(self, text: str) -> bool | None:
+        """None for a URI that cannot be parsed."""
         uri = parse_uri(text)
         if uri is None or not uri.host:
-            return False
+            return None
         return bool(self.rt.is_myself(uri.host, uri.real_port()))
 
-    def test_uri_myself(self, ctx: Ctx, _: str) -> bool:
+    def test_uri_myself(self, ctx: Ctx, _: str) -> bool | None:
         return self._uri_myself(ctx.ruri)
 
-    def test_from_uri_myself(self, ctx: Ctx, _: str) -> bool:
+    def test_from_uri_myself(self, ctx: Ctx, _: str) -> bool | None:
         return self._uri_myself(self.text_from_uri(ctx))
 
-    def test_to_uri_myself(self, ctx: Ctx, _: str) -> bool:
+    def test_to_uri_myself(self, ctx: Ctx, _: str) -> bool | None:
         return self._uri_myself(self.text_to_uri(ctx))
 
     def _ip_test(self, ip: str, text: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import syslog
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -13,14 +14,22 @@ _SYSLOG: Final[dict[int, int]] = {-5: syslog.LOG_ALERT, -4: syslog.LOG_CRIT, -3:
                                   0: syslog.LOG_WARNING, 1: syslog.LOG_NOTICE, 2: syslog.LOG_INFO, 3: syslog.LOG_DEBUG}  # fmt: skip
 
 
+#: lines of one kind that are written in one second
+BURST: Final = 100
+_MOST_KINDS: Final = 1000
+
+
 class Log:
     """``level`` is the highest level that is written. ``rank`` is the process number in front of the pid."""
 
-    __slots__ = ("_fd", "_prefix", "_prefix_ctx", "_prefix_format", "level", "rank", "to_syslog")
+    __slots__ = ("_burst", "_fd", "_prefix", "_prefix_ctx", "_prefix_format", "clock", "level", "rank", "to_syslog")
 
     def __init__(self, level: int = 0, rank: int = 0, *, to_syslog: bool = False) -> None:
         self.level, self.rank, self.to_syslog = level, rank, to_syslog
         self._fd = 2
+        self.clock = time.monotonic
+        #: text before its values are put in → the second that is counted, how many lines it had in it
+        self._burst: dict[str, tuple[int, int]] = {}
         self._prefix = ""
         self._prefix_format: Callable[[Any], str] | None = None
         self._prefix_ctx: Any = None
@@ -69,9 +78,28 @@ class Log:
             # nobody reads any more: losing a log line must not stop a worker
             return
 
-    def _at(self, level: int, text: str, args: tuple[object, ...]) -> None:
-        if level <= self.level:
+    def limited(self, level: int, text: str, *args: object) -> None:
+        """Write a line whatever the level, unless there were too many of its kind in this second."""
+        if self._within_burst(level, text):
             self.write(level, text % args if args else text)
+
+    def _at(self, level: int, text: str, args: tuple[object, ...]) -> None:
+        if level <= self.level and (level == 3 or self._within_burst(level, text)):
+            self.write(level, text % args if args else text)
+
+    def _within_burst(self, level: int, text: str) -> bool:
+        """Whether a line of the server itself may be written: ``BURST`` of one kind a second, so that a flood of bad messages does not
+        become a flood of lines. What was left out is told with the first line of that kind in a later second."""
+        second = int(self.clock())
+        began, count = self._burst.get(text, (second, 0))
+        if began != second:
+            if count > BURST:
+                self.write(level, f"{count - BURST} lines like the next one were left out")
+            began, count = second, 0
+            if len(self._burst) > _MOST_KINDS:
+                self._burst.clear()
+        self._burst[text] = began, count + 1
+        return count < BURST
 
     def debug(self, text: str, *args: object) -> None:
         self._at(3, text, args)

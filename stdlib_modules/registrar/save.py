@@ -20,6 +20,7 @@ from stdlib_modules.usrloc import NO_AGENT, Binding, placed
 NO_REPLY, REPLACE = 0x02, 0x04
 
 _LONGEST_AOR: Final = 256
+_BEHIND_ADDRESS: Final = re.compile(r">[^;,<>\"\s]++(?=[;,]|\Z)")
 _SCHEME: Final = re.compile(r"(?:sips?|tels?|urn):", re.I)
 #: error → (status, reason, P-Registrar-Error)
 ERRORS: Final = {
@@ -101,11 +102,17 @@ class SaveFunctions:
         for text in texts:
             addresses = parse_addr_list(text)
             if addresses is None:
+                # Kamailio takes text between an address and its parameters for a part of the URI; a phone is reached without it
+                addresses = parse_addr_list(_BEHIND_ADDRESS.sub(">", text))
+            if addresses is None:
                 raise SaveError("contact")
             out += addresses
         for address in out:
             # as Kamailio does: a URI that leads nowhere is a binding like any other
             if _SCHEME.match(address.uri) is None:
+                raise SaveError("contact")
+            reg_id = address.param("reg-id")
+            if reg_id is not None and address.param("+sip.instance") and not (reg_id.isdecimal() and 0 < int(reg_id) < 1 << 31):
                 raise SaveError("contact")
             quality = address.param("q")
             if quality is not None and q_value(quality) is None:

@@ -36,6 +36,7 @@ SEEDS = [
     INVITE.encode(), b"SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP a\r\n\r\n", b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + bytes(12),
     bytes([0x81, 0x85, 0, 0, 0, 0]) + b"hello", bytes([0x89, 0x80, 1, 2, 3, 4]), bytes([0x82, 0xFE, 0, 200, 1, 2, 3, 4]) + bytes(200),
     b'{"jsonrpc":"2.0","method":"core.echo","params":[1,"a",{"b":[]}],"id":1}', bytes.fromhex("a1030b0b5a0d910a636f72652e6563686f0021616200"),
+    b"POST /RPC HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n3\r\nabc\r\n0\r\nT: x\r\n\r\n",
     b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: x\r\nContent-Length: 3\r\n\r\nabc",
 ]  # fmt: skip
 

@@ -94,6 +94,27 @@ def test_old_cseq_and_bad_star_are_refused(bench: Callable[..., Bench]) -> None:
     assert "P-Registrar-Error: * used in contact" in register(b, "*", "Expires: 0", cseq=11)
 
 
+@pytest.mark.parametrize(
+    ("contact", "answer"),
+    [
+        ("<sip:x@127.0.0.1:7000>/;expires=60", "200 OK"),
+        ("<sip:x@127.0.0.1:7000>/, <sip:y@127.0.0.1:7000>", "200 OK"),
+        ("<sip:x@127.0.0.1:7000>//;/", "200 OK"),
+        ('<sip:x@127.0.0.1:7000>"a"', "400 Bad Request"),
+        ('<sip:x@127.0.0.1:7000>;+sip.instance="<urn:uuid:1>";reg-id=1', "200 OK"),
+        ('<sip:x@127.0.0.1:7000>;+sip.instance="<urn:uuid:1>";reg-id=0', "400 Bad Request"),
+        ('<sip:x@127.0.0.1:7000>;+sip.instance="<urn:uuid:1>";reg-id=99999999999', "400 Bad Request"),
+        ('<sip:x@127.0.0.1:7000>;+sip.instance="<urn:uuid:1>";reg-id=x', "400 Bad Request"),
+        ("<sip:x@127.0.0.1:7000>;reg-id=x", "200 OK"),
+    ],
+)
+def test_contacts_that_are_odd(bench: Callable[..., Bench], contact: str, answer: str) -> None:
+    b = bench(SAVE, head=REGISTRAR)
+    text = register(b, contact)
+    assert text.startswith(f"SIP/2.0 {answer}")
+    assert ("<sip:x@127.0.0.1:7000>;" in text) == (answer == "200 OK")
+
+
 def test_usrloc_rpc(bench: Callable[..., Bench]) -> None:
     b = bench(SAVE, head=REGISTRAR)
     register(b, "<sip:x@127.0.0.1:7000>")

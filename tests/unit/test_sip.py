@@ -134,3 +134,19 @@ def test_a_backslash_in_an_address_is_none() -> None:
     assert parse_addr(r"<sip:x\'or/**/1=1--@h>;tag=1") is None
     named = parse_addr('"a \\" b" <sip:x@h>')
     assert named is not None and named.uri == "sip:x@h"
+
+
+def test_a_long_index_is_made_anew_when_it_is_asked_for() -> None:
+    vias = "".join(f"Via: SIP/2.0/UDP h{n};branch=z9hG4bK{n}\r\n" for n in range(100))
+    msg = parse_message(f"OPTIONS sip:a@b SIP/2.0\r\n{vias}Call-ID: 1\r\nCSeq: 1 OPTIONS\r\n\r\n")
+    before = msg.headers, msg.first, [v.host for v in msg.vias]
+    for _ in range(2):
+        msg.rest()
+        msg.rest()
+        assert (msg.headers, msg.first, [v.host for v in msg.vias]) == before
+    with pytest.raises(AttributeError):
+        _ = msg.nothing  # type: ignore[attr-defined]
+    short = parse_message("OPTIONS sip:a@b SIP/2.0\r\nCall-ID: 1\r\n\r\n")
+    kept = short.headers
+    short.rest()
+    assert short.headers is kept

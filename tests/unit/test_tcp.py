@@ -296,3 +296,38 @@ def test_options_of_sockets(net: Setup) -> None:
     with bind_udp(Listener("udp", "127.0.0.1", 0), {"tos": 0x08, "maxsndbuffer": 9000, "pmtu_discovery": 1}.get) as sock:
         assert sock.getsockopt(socket.IPPROTO_IP, socket.IP_TOS) == 0x08 and sock.getsockopt(socket.IPPROTO_IP, 10) == 2
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 18000
+
+
+def test_one_connection_of_an_address_only(net: Setup) -> None:
+    net.params["tcp_accept_unique"] = 1
+    net.client()
+    other = bind_tcp(Listener("tcp", "127.0.0.1", 0))
+    net.hub.serve(net.loop, Listener("tcp", *other.getsockname()), other)
+    with other, socket.socket() as again:
+        again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        net.clients[0].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        again.bind(net.clients[0].getsockname())
+        again.settimeout(5)
+        again.connect(other.getsockname())
+        net.loop.turn()
+        assert again.recv(10) == b""
+    assert len(net.hub.connections) == 1
+
+
+def test_the_socket_to_send_from_can_choose_the_connection(net: Setup) -> None:
+    other = bind_tcp(Listener("tcp", "127.0.0.1", 0))
+    second = Listener("tcp", *other.getsockname())
+    net.hub.serve(net.loop, second, other)
+    first = net.client()
+    with other, socket.socket() as again:
+        for sock in (first, again):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        again.bind(first.getsockname())
+        again.settimeout(5)
+        again.connect(other.getsockname())
+        net.loop.until(lambda: len(net.hub.connections) == 2)
+        net.hub.send(net.listener, b"to the newest", first.getsockname())
+        assert again.recv(100) == b"to the newest"
+        net.params["tcp_connection_match"] = 1
+        net.hub.send(net.listener, b"by the socket", first.getsockname())
+        assert first.recv(100) == b"by the socket"

@@ -8,6 +8,7 @@ The datapath is also the host of the transaction engine: it gives it time, sendi
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import traceback
 from collections.abc import Callable
@@ -20,7 +21,8 @@ from kamc.errors import SipError
 from kamc.runtime.context import Ctx
 from kamc.runtime.net.destinations import Destinations
 from kamc.runtime.net.dns.blocklist import Reason
-from kamc.runtime.net.endpoint import BELOW, PROTO_ID, Dest, Flow, Listener, is_ip
+from kamc.runtime.net.endpoint import BELOW, DATAGRAM, PROTO_ID, Dest, Flow, Listener, is_ip
+from kamc.runtime.net.stun import is_stun
 from kamc.runtime.sip.build import build_forwarded_reply, build_reply, build_request, via_with_source
 from kamc.runtime.sip.edits import for_dest
 from kamc.runtime.sip.message import SipMessage, parse_message
@@ -57,6 +59,8 @@ class Datapath(Destinations):
         self.outgoing_filters: list[Callable[[str, Dest], str | None]] = []
         #: the same for what came in, before it is parsed; None drops it
         self.incoming_filters: list[Callable[[str, Flow], str | None]] = []
+        #: of module stun: answers what is no SIP but STUN
+        self.stun: Callable[[bytes, Flow], None] | None = None
 
     def random_id(self) -> int:
         return self._random.getrandbits(32)
@@ -67,6 +71,9 @@ class Datapath(Destinations):
         """A datagram, or a framed message of a stream; ``proto`` when it is not the listener's."""
         if len(data) < 10:
             return  # keep-alives and stray bytes
+        if self.stun is not None and not conn and is_stun(data):
+            self.stun(data, Flow(listener, address[0], address[1]))
+            return
         waits = self.worker.waits
         if waits.active and waits.job is None:
             waits.run(self.received, data, listener, address, conn, proto)
@@ -141,7 +148,7 @@ class Datapath(Destinations):
         self.worker.counters.add("core", "bad_msg_hdr")
         level = self.worker.rt.param("sip_parser_log") if self.worker.rt else -1
         if level <= self.log.level:
-            self.log.write(max(level, -1), f"ERROR: bad message from {flow.remote_ip}:{flow.remote_port}: {err} [{text[:60]!r}]")
+            self.log.limited(max(level, -1), "ERROR: bad message from %s:%d: %s [%r]", flow.remote_ip, flow.remote_port, err, text[:60])
 
     def _request(self, ctx: Ctx) -> None:
         stats = self._stats
@@ -202,6 +209,8 @@ class Datapath(Destinations):
             hook(ctx)
         ctx.finished = True
         t = ctx.t
+        if t is not None:
+            ctx.msg.rest()
         if t is None or t.request_ctx is not ctx or t.status >= 200 or t.suspended or t.waiting_timer is not None:
             return
         if not any(b.client.waiting for b in t.branches):
@@ -324,7 +333,7 @@ class Datapath(Destinations):
             text = changed
         data = text.encode("latin-1", "replace")
         try:
-            if dest.proto == "udp":
+            if dest.proto in DATAGRAM:
                 self.senders[dest.listener](data, (dest.ip, dest.port))
             else:
                 # nobody can be called over WebSocket: who wants to be reached has opened a connection
@@ -343,6 +352,11 @@ class Datapath(Destinations):
     def send_raw(self, flow: Flow, text: str, *, close: bool = False) -> None:
         """Write something that is no SIP message back over the connection that a message came by. Raises OSError when it is gone."""
         self.worker.streams.send(flow.listener, text.encode("latin-1", "replace"), (flow.remote_ip, flow.remote_port), flow.conn, connect=False, close=close)
+
+    def send_datagram(self, flow: Flow, data: bytes) -> None:
+        """Bytes that are no SIP message back to where a datagram came from; as lost on the way when they cannot be sent."""
+        with contextlib.suppress(OSError):
+            self.senders[flow.listener](data, (flow.remote_ip, flow.remote_port))
 
     def lost(self, remote: tuple[str, int]) -> None:
         """A connection broke with something unsent. Told to the transactions when what runs now is done."""

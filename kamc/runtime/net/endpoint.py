@@ -20,6 +20,8 @@ PROTOS = ("udp", "tcp", "tls", "sctp", "ws", "wss")
 #: Kamailio's numbers for transports, as $pr-like variables and flags show them
 #: the transport below
 BELOW = {"ws": "tcp", "wss": "tls"}
+#: each datagram is a message, and is sent as one
+DATAGRAM = frozenset({"udp", "sctp"})
 PROTO_ID = {"udp": 1, "tcp": 2, "tls": 3, "sctp": 4, "ws": 5, "wss": 6}
 
 

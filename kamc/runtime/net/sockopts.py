@@ -38,9 +38,17 @@ def common_options(sock: socket.socket, param: Param) -> None:
              socket.IPV6_TCLASS if sock.family == socket.AF_INET6 else socket.IP_TOS, tos)  # fmt: skip
 
 
+def bind_options(sock: socket.socket, param: Param) -> None:
+    """Of a socket before it is bound: ``tos``, ``ip_free_bind`` (addresses that this host does not have yet)."""
+    common_options(sock, param)
+    if param("ip_free_bind"):
+        # IP_FREEBIND, which covers IPv6 sockets, too
+        _set(sock, socket.IPPROTO_IP, 15, 1)
+
+
 def udp_options(sock: socket.socket, param: Param) -> None:
     """``maxbuffer`` (bytes to receive; never less than two MiB), ``maxsndbuffer``, ``pmtu_discovery``, ``mcast_*``."""
-    common_options(sock, param)
+    bind_options(sock, param)
     _set(sock, socket.SOL_SOCKET, socket.SO_RCVBUF, max(_UDP_BUFFER, int(param("maxbuffer") or 0)))
     if int(param("maxsndbuffer") or 0) > 0:
         _set(sock, socket.SOL_SOCKET, socket.SO_SNDBUF, int(param("maxsndbuffer")))
@@ -54,7 +62,7 @@ def udp_options(sock: socket.socket, param: Param) -> None:
 
 def server_options(sock: socket.socket, param: Param) -> None:
     """Of a TCP socket before it is bound: ``tcp_reuse_port``, ``tcp_defer_accept``."""
-    common_options(sock, param)
+    bind_options(sock, param)
     if param("tcp_reuse_port"):
         _set(sock, socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     if param("tcp_defer_accept"):

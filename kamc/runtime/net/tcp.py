@@ -139,6 +139,8 @@ class TcpHub:
         self.loop: Loop | None = None
         self.connections: dict[int, Connection] = {}
         self._by_remote: dict[tuple[bool, str, int], Connection] = {}
+        #: the same by the listener as well, for tcp_connection_match
+        self._by_socket: dict[tuple[Listener, Address], Connection] = {}
         #: set by module tls
         self.security: Security | None = None
         self._next_id = 0
@@ -164,6 +166,8 @@ class TcpHub:
                 self.log.error("cannot accept on %s: %s", listener, err.strerror or err)
                 return
             full = self._no_room(listener, address[0])
+            if not full and self.param("tcp_accept_unique") and self.find((address[0], address[1]), secure=listener.proto == "tls") is not None:
+                full = "one connection of an address with tcp_accept_unique"
             if full:
                 self.log.error("%s reached, closing the connection from %s:%d", full, address[0], address[1])
                 sock.close()
@@ -190,6 +194,7 @@ class TcpHub:
         conn.behind_proxy = not opening and bool(self.param("tcp_accept_haproxy"))
         self.connections[conn.id] = conn
         self._by_remote[conn.key(remote)] = conn
+        self._by_socket[listener, remote] = conn
         self._by_source[remote[0]] = self._by_source.get(remote[0], 0) + 1
         seconds = self.param("tcp_connection_lifetime")
         conn.lifetime = float(seconds) if seconds >= 0 else 1e9
@@ -210,6 +215,8 @@ class TcpHub:
         for remote in conn.remotes:
             if self._by_remote.get(conn.key(remote)) is conn:
                 del self._by_remote[conn.key(remote)]
+            if self._by_socket.get((conn.listener, remote)) is conn:
+                del self._by_socket[conn.listener, remote]
         if self.loop is not None:
             self.loop.remove_reader(conn.sock.fileno())
             self.loop.remove_writer(conn.sock.fileno())
@@ -262,6 +269,7 @@ class TcpHub:
             return False
         if address not in conn.remotes:
             conn.remotes.append(address)
+            self._by_socket.setdefault((conn.listener, address), conn)
         return True
 
     def find(self, remote: Address, *, secure: bool | None = None) -> Connection | None:
@@ -402,7 +410,8 @@ class TcpHub:
     def send(self, listener: Listener, data: bytes, remote: Address, number: int = 0, *, connect: bool = True, close: bool = False,
              wish: tuple[str, str] = ("", "")) -> None:  # fmt: skip
         """Write over connection ``number``, else one with that peer, else a new one from the listener's address. Raises OSError."""
-        conn = self.connections.get(number) or self.find(remote, secure=listener.proto == "tls")
+        conn = self.connections.get(number) or (self._by_socket.get((listener, remote)) if self.param("tcp_connection_match") else None)
+        conn = conn or self.find(remote, secure=listener.proto == "tls")
         if conn is None:
             if not connect or self.param("tcp_no_connect"):
                 raise OSError(errno.ENOTCONN, "no connection, and none may be opened")

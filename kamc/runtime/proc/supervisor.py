@@ -22,6 +22,7 @@ from kamc.errors import ConfigError
 from kamc.runtime.log import Log, startup_error
 from kamc.runtime.net.endpoint import Listener
 from kamc.runtime.net.listen import advertised, parse_option, resolve_listeners
+from kamc.runtime.net.sctp import bind_sctp, has_sctp
 from kamc.runtime.net.tcp import bind_tcp
 from kamc.runtime.net.udp import bind_udp
 from kamc.runtime.proc.worker import Worker
@@ -32,6 +33,8 @@ _PR_SET_PDEATHSIG: Final = 1
 RESPAWN_LIMIT: Final = 10
 RESPAWN_WINDOW: Final = 10.0
 STOP_TIMEOUT: Final = 5.0
+#: enable_sctp: where the kernel has it
+_SCTP_IF_THERE: Final = 2
 
 
 @dataclass(slots=True)
@@ -105,19 +108,39 @@ class Supervisor:
 
     def bind(self) -> None:
         items = [parse_option(text) for text in self.options.listen] or self.params["listen"]
-        tcp = not self.options.no_tcp and not self.core.get("disable_tcp", 0)
-        tls = bool(self.core.get("enable_tls", 0)) and "tls" in self.params["modules"]
-        listeners, unserved = resolve_listeners(items, int(self.core.get("port", 0)) or 5060, tcp=tcp, tls=tls)
+        listeners, unserved = resolve_listeners(items, int(self.core.get("port", 0)) or 5060, self.served(), six=bool(self.core.get("auto_bind_ipv6", 0)))
         if unserved:
-            self.log.warning("not listening on %s: TLS needs enable_tls=yes and module tls, SCTP comes with a later version", " ".join(unserved))
+            self.log.warning("not listening on %s: TLS needs enable_tls=yes and module tls, SCTP needs module sctp and a kernel that has it", " ".join(unserved))
         if not listeners:
             raise ConfigError("no UDP or TCP address to listen on")
         listeners = advertised(listeners, str(self.core.get("advertised_address") or ""), int(self.core.get("advertised_port") or 0))
         for listener in listeners:
             try:
-                self.sockets[listener] = bind_udp(listener, self.core_param) if listener.proto == "udp" else bind_tcp(listener, self.core_param)
+                self.sockets[listener] = self.open(listener)
             except OSError as err:
                 raise ConfigError(f"cannot listen on {listener}: {err.strerror or err}") from None
+
+    def served(self) -> frozenset[str]:
+        """The transports that the configuration and the command line want and this machine has."""
+        modules = self.params["modules"]
+        found = {"udp"}
+        if not self.options.no_tcp and not self.core.get("disable_tcp", 0):
+            found.add("tcp")
+            if self.core.get("enable_tls", 0) and "tls" in modules:
+                found.add("tls")
+        wanted = int(self.core.get("enable_sctp", _SCTP_IF_THERE))
+        if "sctp" in modules and wanted and not self.core.get("disable_sctp", 0) and (wanted != _SCTP_IF_THERE or has_sctp()):
+            found.add("sctp")
+        return frozenset(found)
+
+    def open(self, listener: Listener) -> socket.socket:
+        """A bound socket. Raises OSError or ConfigError."""
+        if listener.proto == "udp":
+            return bind_udp(listener, self.core_param)
+        if listener.proto == "sctp":
+            settings = {param: int(value) for module, param, value, _where in self.params["modparams"] if module == "sctp"}
+            return bind_sctp(listener, self.core_param, settings)
+        return bind_tcp(listener, self.core_param)
 
     def core_param(self, name: str) -> Any:
         """A core parameter: as the configuration sets it, else its default."""

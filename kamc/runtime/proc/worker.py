@@ -19,9 +19,12 @@ from kamc.runtime.context import Ctx
 from kamc.runtime.counters import Counters
 from kamc.runtime.log import Log
 from kamc.runtime.net.datapath import Datapath
-from kamc.runtime.net.endpoint import Flow, Listener
+from kamc.runtime.net.endpoint import DATAGRAM, Flow, Listener
+from kamc.runtime.net.sctp import SctpEndpoint
 from kamc.runtime.net.tcp import TcpHub
 from kamc.runtime.net.udp import UdpEndpoint
+from kamc.runtime.proc.heap import INTERVAL as HEAP_INTERVAL
+from kamc.runtime.proc.heap import Heap
 from kamc.runtime.proc.loop import WorkerLoop
 from kamc.runtime.program import load_program, start_modules
 from kamc.runtime.rpc.commands import RpcRegistry, add_core_commands
@@ -123,7 +126,7 @@ class Worker:
         for listener, sock in sockets.items():
             self.sockets[listener] = sock
             self.listeners.append(listener)
-            self.datapath.add_listener(listener, sock.sendto if listener.proto == "udp" else self.streams.send)
+            self.datapath.add_listener(listener, sock.sendto if listener.proto in DATAGRAM else self.streams.send)
 
     def run(self, ready: Callable[[], None] | None = None) -> int:
         """Serve until SIGTERM or SIGINT. Returns the exit status."""
@@ -134,14 +137,16 @@ class Worker:
             loop.add_signal_handler(number, loop.stop)
         loop.add_signal_handler(signal.SIGHUP, lambda: self.log.notice("SIGHUP: reload comes with a later version, nothing changed"))
         for listener, sock in self.sockets.items():
-            if listener.proto != "udp":
+            if listener.proto not in DATAGRAM:
                 self.streams.serve(loop, listener, sock)
                 continue
-            endpoint = UdpEndpoint(listener, sock, self.datapath.received)
+            kind = UdpEndpoint if listener.proto == "udp" else SctpEndpoint
+            endpoint = kind(listener, sock, self.datapath.received)
             loop.direct.add_direct(sock.fileno(), self._guarded(endpoint.readable))
         self.streams.loop = self.waits.loop = loop
-        if any(s.proto != "udp" for s in self.listeners):
+        if any(s.proto not in DATAGRAM for s in self.listeners):
             self.every(1.0, self.streams.close_idle)
+        self.every(HEAP_INTERVAL, Heap().give_back)
         self.timers.on_earlier = self._earlier
         self.start(loop)
         # what was loaded lives for ever: keep it out of every collection
@@ -231,7 +236,7 @@ class Worker:
         if deadline is not None:
             self._schedule(deadline)
 
-    def every(self, seconds: float, function: Callable[[], None]) -> None:
+    def every(self, seconds: float, function: Callable[[], object]) -> None:
         """Run a function again and again, from one interval on."""
         self.periodic += 1
 

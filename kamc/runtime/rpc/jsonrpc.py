@@ -30,7 +30,7 @@ def handle(registry: RpcRegistry, text: str, *, pretty: bool = False, log: Any =
     except ValueError:
         return _dump(_error(None, -32700, "Parse error"), pretty), 400
     if not isinstance(request, dict) or not isinstance(request.get("method"), str):
-        return _dump(_error(request.get("id") if isinstance(request, dict) else None, -32600, "Invalid Request"), pretty), 400
+        return _dump(_error(request.get("id") if isinstance(request, dict) else None, -32600, "Invalid Request"), pretty), 200
     ident = request.get("id")
     params = request.get("params", [])
     if isinstance(params, dict):

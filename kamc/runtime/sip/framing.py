@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from kamc.errors import SipError
+from kamc.runtime.sip.chunked import ChunkedRequest, is_chunked
 
 #: what a peer sends to keep a connection open (RFC 5626 section 3.5.1); the answer is one line end
 PING: Final = b"\r\n\r\n"
@@ -18,7 +19,7 @@ _END: Final = re.compile(rb"\r?\n\r?\n")
 class StreamFramer:
     """One direction of a connection. ``limit`` is the largest message in bytes, headers included."""
 
-    __slots__ = ("_buffer", "_checked", "_need", "accept_no_length", "limit")
+    __slots__ = ("_buffer", "_checked", "_chunked", "_need", "accept_no_length", "limit")
 
     def __init__(self, limit: int, *, accept_no_length: bool = False) -> None:
         self.limit, self.accept_no_length = limit, accept_no_length
@@ -27,11 +28,13 @@ class StreamFramer:
         self._checked = 0
         #: length of the message in hand once its headers are there
         self._need = 0
+        #: an HTTP request whose body comes in chunks and has not ended
+        self._chunked: ChunkedRequest | None = None
 
     @property
     def pending(self) -> int:
         """Bytes of an unfinished message."""
-        return len(self._buffer)
+        return len(self._buffer) + (self._chunked is not None)
 
     def take_rest(self) -> bytes:
         """What came after the last message, which something else has to understand."""
@@ -45,6 +48,12 @@ class StreamFramer:
         buffer = self._buffer
         buffer += data
         while True:
+            if self._chunked is not None:
+                message = self._next_chunks(self._chunked)
+                if message is None:
+                    return
+                yield message
+                continue
             if not self._need:
                 if buffer.startswith((b"\r", b"\n", b"\0")):
                     if buffer.startswith(PING):
@@ -57,12 +66,25 @@ class StreamFramer:
                     continue
                 if not buffer or not self._measure():
                     return
+                if self._chunked is not None:
+                    continue
             if len(buffer) < self._need:
                 return
-            message = bytes(buffer[: self._need])
+            whole = bytes(buffer[: self._need])
             del buffer[: self._need]
             self._need = self._checked = 0
-            yield message
+            yield whole
+
+    def _next_chunks(self, request: ChunkedRequest) -> bytes | None:
+        """What came goes to the chunked request in hand; the request when it is whole."""
+        data = bytes(self._buffer)
+        self._buffer.clear()
+        self._checked = 0
+        message = request.feed(data)
+        if message is not None:
+            self._chunked = None
+            self._buffer += request.rest
+        return message
 
     def _measure(self) -> bool:
         """Find the end of the headers and the length of the whole message; False when more bytes are needed."""
@@ -73,6 +95,9 @@ class StreamFramer:
             if len(buffer) > self.limit:
                 raise SipError(f"headers of more than {self.limit} bytes")
             return False
+        if buffer.find(b" HTTP/1.1", 0, buffer.find(b"\n")) > 0 and is_chunked(buffer[: end.end()]):
+            self._chunked = ChunkedRequest(bytes(buffer[: end.end()]), self.limit)
+            return True
         length = _LENGTH.search(buffer, 0, end.start() + 1)
         if length is None and not self.accept_no_length:
             raise SipError("no Content-Length on a stream")

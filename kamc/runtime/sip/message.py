@@ -7,7 +7,7 @@ when something is built from it.
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
 from kamc.errors import SipError
 from kamc.runtime.sip.addr import NameAddr, parse_addr
@@ -17,6 +17,8 @@ from kamc.runtime.sip.via import Via, parse_via, split_vias
 #: a header line: (key, name as written, value, offset of the line, offset after its line end)
 Header = tuple[str, str, str, int, int]
 
+#: an index of more lines costs more than the text
+_LONG_INDEX: Final = 64
 _LINE: Final = re.compile(r"[^\n]*(?:\n[ \t][^\n]*)*\n?")
 _STATUS: Final = re.compile(r"(?:SIP/2\.0|HTTP/1\.[01])[ \t]+([0-9]{3})[ \t]([^\r\n]*)\Z", re.I)
 #: Kamailio takes any bytes for a method, and digits behind the version
@@ -38,7 +40,7 @@ _FURTHER_VIA: Final = re.compile(r"[ \t\r\n]*+SIP[ \t\r\n]*+/[ \t\r\n]*+2\.0[ \t
 class SipMessage:
     """See the module. ``status`` is 0 for requests, ``method`` of a reply is the one of its CSeq."""
 
-    __slots__ = ("_addrs", "_cseq", "_method", "_via1", "_vias", "_wide_via", "body_start", "first", "first_line_end", "headers", "is_request", "open_ended",
+    __slots__ = ("_addrs", "_cseq", "_method", "_resting", "_via1", "_vias", "_wide_via", "body_start", "first", "first_line_end", "headers", "is_request", "open_ended",
                  "reason", "status", "text", "uri", "version")  # fmt: skip
 
     def __init__(self, text: str) -> None:
@@ -47,6 +49,8 @@ class SipMessage:
         self._via1: Via | None = None
         self._cseq: tuple[int, str] | None = None
         self._addrs: dict[str, NameAddr | None] = {}
+        #: the index was let go of
+        self._resting = False
         #: there is more than one Via line
         self._wide_via = False
         #: the empty line behind the headers is missing
@@ -168,6 +172,22 @@ class SipMessage:
             raise SipError("Bad first line")
         self.is_request, self.status, self.reason = True, 0, ""
         self._method, self.uri, self.version = match.group(1), match.group(2), match.group(3)
+
+    def rest(self) -> None:
+        """Nobody will look at the message for a while: with very many header lines the index goes, and is made anew when it is asked for."""
+        if not self._resting and len(self.headers) > _LONG_INDEX:
+            self._resting = True
+            del self.headers, self.first
+            self._vias = None
+            self._addrs = {}
+
+    def __getattr__(self, name: str) -> Any:
+        # only called for a slot that is empty
+        if name not in ("headers", "first"):
+            raise AttributeError(name)
+        self._parse_lines(self.text)
+        self._resting = False
+        return self.headers if name == "headers" else self.first
 
     # -- accessors -------------------------------------------------------------------------------------------------------
 

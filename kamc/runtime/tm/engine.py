@@ -453,6 +453,8 @@ class TmEngine:
         if self.watchers and not t.local:
             self.notify("reply-in", t, (branch, msg))
         t.receive(branch, msg, flow, ctx, now)
+        msg.rest()
+        t.msg.rest()
 
     def destination_lost(self, remote: tuple[str, int], now: float) -> None:
         """A connection broke before all was sent: branches that wait for a first reply from there have failed (RFC 3261 section 18.4)."""
