@@ -36,7 +36,7 @@ class Async(Module):
     def mod_init(self) -> None:
         #: data and group of the task that runs now
         self.task: tuple[str, str] | None = None
-        self.rt.worker.waits.aside.append(self._keep_task)
+        self.rt.hooks.aside.append(self._keep_task)
         self.groups = {_DEFAULT_GROUP, *self._groups(str(self.rt.params.get("async_workers_group") or ""))}
 
     def _keep_task(self) -> Callable[[], None]:

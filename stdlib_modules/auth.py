@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from kamc.declare import Module, Routes, function
 from kamc.declare.argtypes import PvArg
@@ -56,6 +56,7 @@ class Given:
 class Auth(Module):
     name = "auth"
     depends = ("sl",)
+    kept = ("serial",)
     tuning_params = ("nc_array_size", "nc_array_order", "otn_in_flight_no", "otn_in_flight_order", "nid_pool_no")
     # the last two change nothing in Kamailio 5.6 either
     ignored_params = ("challenge_attr", "protect_contacts", "use_domain")
@@ -86,6 +87,12 @@ class Auth(Module):
         self.serial = secrets.randbits(32)
         #: nonce → the highest count that was used
         self.used = self.rt.store.table("auth.nonces")
+
+    def activate(self, previous: Any) -> None:
+        """Nonces that were given out stay good, unless the configuration has another secret."""
+        super().activate(previous)
+        if previous is not None and previous.p.secret == self.p.secret:
+            self.key = previous.key
 
     # -- nonces ----------------------------------------------------------------------------------------------------------
 

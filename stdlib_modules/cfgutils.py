@@ -19,6 +19,7 @@ from kamc.runtime.waits import Job
 
 class Cfgutils(Module):
     name = "cfgutils"
+    kept = ("locks", "lock_queue")
     tuning_params = ("lock_set_size",)
 
     class Params:
@@ -73,6 +74,11 @@ class Cfgutils(Module):
     def rand_event(self, ctx: Ctx) -> int:
         """True in as many of a hundred cases as the probability says."""
         return 1 if self.random.random() * 100 < self.probability else -1
+
+    def activate(self, previous: Any) -> None:
+        super().activate(previous)
+        self.carry(previous, "probability", "initial_probability")
+        self.carry(previous, "gflags", "initial_gflags")
 
     # -- global flags ----------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ The text protocol of old FIFOs (parameter ``fifo``) is left out.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import grp
 import os
 import pwd
@@ -16,6 +15,7 @@ from typing import Any, Final
 
 from kamc.declare import Module, modparam, rpc
 from kamc.errors import ConfigError
+from kamc.runtime.doors import Door
 from kamc.runtime.rpc.binrpc import REQUEST, BinrpcError, Packet, Reader, fault, reply, single
 from kamc.runtime.rpc.commands import RpcFault
 
@@ -27,11 +27,17 @@ _FAMILIES: Final = {"unix": True, "unixs": True, "unixd": False, "tcp": True, "u
 class Connection(asyncio.Protocol):
     """One client of a stream socket."""
 
-    def __init__(self, ctl: Ctl, name: str) -> None:
-        self.ctl, self.name = ctl, name
-        self.reader = Reader(ctl.limit)
+    def __init__(self, door: Door, name: str) -> None:
+        self.door, self.name = door, name
+        self.reader = Reader(self.ctl.limit)
         self.transport: Any = None
         self.peer = ""
+
+    @property
+    def ctl(self) -> Ctl:
+        """The module of the generation that runs."""
+        owner: Ctl = self.door.owner
+        return owner
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
@@ -61,8 +67,8 @@ class Connection(asyncio.Protocol):
 class Datagrams(asyncio.DatagramProtocol):
     """A datagram socket. What is no packet gets no answer."""
 
-    def __init__(self, ctl: Ctl) -> None:
-        self.ctl = ctl
+    def __init__(self, door: Door) -> None:
+        self.door = door
         self.transport: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -70,12 +76,13 @@ class Datagrams(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         try:
-            packet = single(data, self.ctl.limit)
+            ctl: Ctl = self.door.owner
+            packet = single(data, ctl.limit)
         except BinrpcError as err:
-            self.ctl.rt.log.error("ctl: bad datagram: %s", err)
+            ctl.rt.log.error("ctl: bad datagram: %s", err)
             return
         if addr:
-            self.ctl.rt.worker.waits.detached(lambda: self.transport.sendto(self.ctl.answer(packet), addr))
+            ctl.rt.worker.waits.detached(lambda: self.transport.sendto(ctl.answer(packet), addr))
 
 
 def _shown(name: str) -> tuple[str, str]:
@@ -86,6 +93,7 @@ def _shown(name: str) -> tuple[str, str]:
 
 class Ctl(Module):
     name = "ctl"
+    kept = ("connections",)
     tuning_params = ("binrpc_struct_max_body_size", "binrpc_buffer_size", "autoconversion")
 
     class Params:
@@ -97,8 +105,7 @@ class Ctl(Module):
         self.names: list[str] = []
         self.user = self.group = ""
         self.connections: set[Connection] = set()
-        self.paths: list[str] = []
-        self.closers: list[Any] = []
+        self.doors: list[tuple[str, Door]] = []
 
     @modparam("binrpc")
     def set_binrpc(self, text: str) -> None:
@@ -122,54 +129,70 @@ class Ctl(Module):
         self.limit = max(1, self.p.binrpc_max_body_size) * 1024
         if not self.names:
             self.names.append(f"unixs:{os.path.join(self.rt.worker.run_dir or '.', 'kamailio_ctl')}")
-        self.rt.worker.on_start.append(self._open)
+
+    def open_doors(self) -> None:
+        for name in self.names:
+            try:
+                self.doors.append((name, self._open(name)))
+            except (OSError, KeyError, OverflowError) as err:
+                raise ConfigError(f"ctl: cannot open {name}: {err}") from None
+
+    def activate(self, previous: Any) -> None:
+        super().activate(previous)
+        for _, door in self.doors:
+            door.owner = self
+
+    def child_init(self) -> None:
+        loop = self.rt.worker.loop
+        if loop is None:
+            return
+        for name, door in self.doors:
+            if door.server is None:
+                door.server = loop.create_task(self._serve(loop, name, door))
+
+    @staticmethod
+    async def _serve(loop: asyncio.AbstractEventLoop, name: str, door: Door) -> None:
+        assert isinstance(door.file, socket.socket)
+        if _FAMILIES[name.partition(":")[0]]:
+            door.server = await loop.create_server(partial(Connection, door, name), sock=door.file)
+        else:
+            door.server, _ = await loop.create_datagram_endpoint(partial(Datagrams, door), sock=door.file)
 
     # -- sockets ---------------------------------------------------------------------------------------------------------
 
-    def _open(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Raises ConfigError."""
-        for name in self.names:
-            try:
-                sock = self._bind(name)
-            except (OSError, KeyError, OverflowError) as err:
-                raise ConfigError(f"ctl: cannot open {name}: {err}") from None
-            if _FAMILIES[name.partition(":")[0]]:
-                server = loop.run_until_complete(loop.create_server(partial(Connection, self, name), sock=sock))
-                self.closers.append(server)
-            else:
-                transport, _ = loop.run_until_complete(loop.create_datagram_endpoint(lambda: Datagrams(self), sock=sock))
-                self.closers.append(transport)
-
-    def _bind(self, name: str) -> socket.socket:
+    def _open(self, name: str) -> Door:
         kind, _, where = name.partition(":")
-        sort = socket.SOCK_STREAM if _FAMILIES[kind] else socket.SOCK_DGRAM
-        if kind.startswith("unix"):
-            path = where if where.startswith("/") else os.path.join(self.rt.worker.run_dir or ".", where)
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-            sock = socket.socket(socket.AF_UNIX, sort)
-            sock.bind(path)
-            self.paths.append(path)
-            os.chmod(path, self.p.mode)
-            uid = pwd.getpwnam(self.user).pw_uid if self.user else -1
-            gid = grp.getgrnam(self.group).gr_gid if self.group else -1
-            if uid >= 0 or gid >= 0:
-                os.chown(path, uid, gid)
-        else:
-            host, colon, port = where.rpartition(":")
-            host, port = (host, port) if colon else (where, "2049")
-            sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, sort)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind((host.strip("[]"), int(port)))
+        if not kind.startswith("unix"):
+            found: Door = self.rt.open_door(name, partial(self._bind, name))
+            return found
+        path = where if where.startswith("/") else os.path.join(self.rt.worker.run_dir or ".", where)
+        door: Door = self.rt.open_door(path, partial(self._bind, name, path), path)
+        os.chmod(path, self.p.mode)
+        uid = pwd.getpwnam(self.user).pw_uid if self.user else -1
+        gid = grp.getgrnam(self.group).gr_gid if self.group else -1
+        if uid >= 0 or gid >= 0:
+            os.chown(path, uid, gid)
+        return door
+
+    @staticmethod
+    def _bind(name: str, path: str = "") -> socket.socket:
+        kind, _, where = name.partition(":")
+        stream = _FAMILIES[kind]
+        host, colon, port = where.rpartition(":")
+        host, port = (host.strip("[]"), port) if colon else (where, "2049")
+        family = socket.AF_UNIX if path else socket.AF_INET6 if ":" in host else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM if stream else socket.SOCK_DGRAM)
+        try:
+            if not path:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(path or (host, int(port)))
+            if stream:
+                sock.listen(100)
+        except (OSError, OverflowError):
+            sock.close()
+            raise
         sock.setblocking(False)
         return sock
-
-    def destroy(self) -> None:
-        for closer in self.closers:
-            closer.close()
-        for path in self.paths:
-            with contextlib.suppress(OSError):
-                os.unlink(path)
 
     # -- calls -----------------------------------------------------------------------------------------------------------
 

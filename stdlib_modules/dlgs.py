@@ -36,6 +36,7 @@ class Item:
 
 class Dlgs(Module):
     name = "dlgs"
+    kept = ("items", "serial", "totals")
     tuning_params = ("hash_size",)
 
     class Params:
@@ -49,10 +50,10 @@ class Dlgs(Module):
         self.serial = 0
         self.totals = {"init": 0, "progress": 0, "answered": 0, "confirmed": 0, "terminated": 0, "notanswered": 0}
         if self.rt.module("tm") is not None:
-            self.rt.tm.watchers.append(self.watch)
+            self.rt.hooks.transactions.append(self.watch)
 
     def child_init(self) -> None:
-        self.rt.worker.every(max(1, self.p.timer_interval), self.clean)
+        self.rt.every(max(1, self.p.timer_interval), self.clean)
 
     def clean(self) -> None:
         """Forget dialogs that are over, or that nobody ended."""

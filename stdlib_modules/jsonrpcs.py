@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import grp
 import os
 import pwd
 import socket
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from kamc.declare import ANY, Module, function, pv_class, rpc
@@ -18,6 +19,7 @@ from kamc.declare.routes import Routes
 from kamc.declare.values import Value
 from kamc.errors import ConfigError
 from kamc.runtime.context import Ctx
+from kamc.runtime.doors import Door
 from kamc.runtime.pv.bind import BoundPv
 from kamc.runtime.rpc.jsonrpc import handle, loads
 
@@ -31,6 +33,7 @@ class Jsonrpcs(Module):
     """``transport`` is a mask: 1 HTTP (comes with xhttp), 2 FIFO, 4 datagram socket; 0 all."""
 
     name = "jsonrpcs"
+    kept = ("last", "pending")
     tuning_params = ("dgram_workers", "dgram_timeout")
 
     class Params:
@@ -48,15 +51,23 @@ class Jsonrpcs(Module):
 
     def mod_init(self) -> None:
         self.last: tuple[int, str, str] | None = None
-        self.sock: socket.socket | None = None
-        self.fifo = -1
-        self.paths: list[str] = []
-        self.loop: asyncio.AbstractEventLoop | None = None
+        self.pending = ""
+        self.dgram: Door | None = None
+        self.fifo: Door | None = None
+
+    def open_doors(self) -> None:
         transport = self.p.transport or 7
         if transport & _DGRAM and self.p.dgram_socket:
-            self.rt.worker.on_start.append(self._open_dgram)
+            self.dgram = self._open_dgram()
         if transport & _FIFO and self.p.fifo_name:
-            self.rt.worker.on_start.append(self._open_fifo)
+            self.fifo = self._open_fifo()
+
+    def child_init(self) -> None:
+        loop = self.rt.worker.loop
+        if loop is not None:
+            for door, readable in ((self.dgram, self._dgram_readable), (self.fifo, self._fifo_readable)):
+                if door is not None:
+                    loop.add_reader(door.fileno(), readable)
 
     def _path(self, name: str) -> str:
         return name if name.startswith("/") else os.path.join(self.rt.worker.run_dir, name)
@@ -68,46 +79,42 @@ class Jsonrpcs(Module):
         if uid >= 0 or gid >= 0:
             os.chown(path, uid, gid)
 
+    def _door(self, name: str, make: Callable[[], socket.socket | int], path: str = "") -> Door:
+        """Raises ConfigError."""
+        try:
+            door: Door = self.rt.open_door(name, make, path)
+        except (OSError, OverflowError) as err:
+            raise ConfigError(f"jsonrpcs: cannot open {name}: {err}") from None
+        return door
+
+    def _owned(self, path: str, mode: int, user: int | str, group: int | str) -> None:
+        try:
+            self._own(path, mode, user, group)
+        except (OSError, KeyError) as err:
+            raise ConfigError(f"jsonrpcs: cannot open {path}: {err}") from None
+
     # -- datagram socket -------------------------------------------------------------------------------------------------
 
-    def _open_dgram(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self.p.dgram_socket.lower().startswith("udp:"):
-            self._open_udp(loop, self.p.dgram_socket)
-            return
-        path = self._path(self.p.dgram_socket)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        try:
-            sock.bind(path)
-            self._own(path, self.p.dgram_mode, self.p.dgram_user, self.p.dgram_group)
-        except (OSError, KeyError) as err:
-            sock.close()
-            raise ConfigError(f"jsonrpcs: cannot open {path}: {err}") from None
-        sock.setblocking(False)
-        self.sock = sock
-        self.paths.append(path)
-        loop.add_reader(sock.fileno(), self._dgram_readable)
+    def _open_dgram(self) -> Door:
+        p = self.p
+        if p.dgram_socket.lower().startswith("udp:"):
+            return self._open_udp(p.dgram_socket)
+        path = self._path(p.dgram_socket)
+        door = self._door(path, partial(_bound, socket.AF_UNIX, path), path)
+        self._owned(path, p.dgram_mode, p.dgram_user, p.dgram_group)
+        return door
 
-    def _open_udp(self, loop: asyncio.AbstractEventLoop, name: str) -> None:
+    def _open_udp(self, name: str) -> Door:
         """``udp:address:port``: the same over the network. Whoever reaches that port commands the server."""
         host, _, port = name[4:].rpartition(":")
         host = host.strip("[]")
         if not port.isdecimal() or not host:
             raise ConfigError(f"jsonrpcs: dgram_socket {name}: not udp:address:port")
-        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
-        try:
-            sock.bind((host, int(port)))
-        except (OSError, OverflowError) as err:
-            sock.close()
-            raise ConfigError(f"jsonrpcs: cannot open {name}: {err}") from None
-        sock.setblocking(False)
-        self.sock = sock
-        loop.add_reader(sock.fileno(), self._dgram_readable)
+        return self._door(name, partial(_bound, socket.AF_INET6 if ":" in host else socket.AF_INET, (host, int(port))))
 
     def _dgram_readable(self) -> None:
-        sock = self.sock
-        if sock is None:
+        sock = self.dgram.file if self.dgram is not None else None
+        if not isinstance(sock, socket.socket):
             return
         for _ in range(16):
             try:
@@ -124,25 +131,24 @@ class Jsonrpcs(Module):
 
     # -- FIFO ------------------------------------------------------------------------------------------------------------
 
-    def _open_fifo(self, loop: asyncio.AbstractEventLoop) -> None:
-        path = self._path(self.p.fifo_name)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        try:
-            os.mkfifo(path, self.p.fifo_mode)
-            self._own(path, self.p.fifo_mode, self.p.fifo_user, self.p.fifo_group)
+    def _open_fifo(self) -> Door:
+        p = self.p
+        path = self._path(p.fifo_name)
+
+        def make() -> int:
+            os.mkfifo(path, p.fifo_mode)
             # opened for writing as well, so that it never reports an end
-            self.fifo = os.open(path, os.O_RDWR | os.O_NONBLOCK)
-        except (OSError, KeyError) as err:
-            raise ConfigError(f"jsonrpcs: cannot open {path}: {err}") from None
-        self.paths.append(path)
-        self.pending = ""
-        self.loop = loop
-        loop.add_reader(self.fifo, self._fifo_readable)
+            return os.open(path, os.O_RDWR | os.O_NONBLOCK)
+
+        door = self._door(path, make, path)
+        self._owned(path, p.fifo_mode, p.fifo_user, p.fifo_group)
+        return door
 
     def _fifo_readable(self) -> None:
+        if self.fifo is None:
+            return
         with contextlib.suppress(BlockingIOError):
-            self.pending += os.read(self.fifo, MAX_REQUEST).decode("utf-8", "replace")
+            self.pending += os.read(self.fifo.fileno(), MAX_REQUEST).decode("utf-8", "replace")
         while True:
             request, rest = _complete(self.pending)
             if request is None:
@@ -163,8 +169,8 @@ class Jsonrpcs(Module):
         try:
             fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
         except OSError as err:
-            if err.errno == errno.ENXIO and tries > 1 and self.loop is not None:
-                self.loop.call_later(REPLY_WAIT, self._write_reply, path, answer, tries - 1)
+            if err.errno == errno.ENXIO and tries > 1:
+                self.rt.timers.arm(self.rt.now() + REPLY_WAIT, lambda _: self._write_reply(path, answer, tries - 1))
                 return
             self.rt.log.error("jsonrpcs: cannot write the reply to %s: %s", path, err.strerror)
             return
@@ -173,13 +179,6 @@ class Jsonrpcs(Module):
 
     def answer(self, text: str) -> tuple[str | None, int]:
         return handle(self.rt.worker.rpc, text, pretty=bool(self.p.pretty_format), log=self.rt.log)
-
-    def destroy(self) -> None:
-        for path in self.paths:
-            with contextlib.suppress(OSError):
-                os.unlink(path)
-        if self.sock is not None:
-            self.sock.close()
 
     # -- script ----------------------------------------------------------------------------------------------------------
 
@@ -226,6 +225,18 @@ class Jsonrpcs(Module):
     def rpc_echo(self, *params: Any) -> list[Any]:
         """The parameters as given."""
         return list(params)
+
+
+def _bound(family: int, address: Any) -> socket.socket:
+    """A datagram socket. Raises OSError."""
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        sock.bind(address)
+    except (OSError, OverflowError):
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock
 
 
 def _complete(text: str) -> tuple[str | None, str]:

@@ -31,7 +31,7 @@ class Kex(Module):
         self.base_level = self.rt.log.level
         for name, value in (("total_size", 0), ("used_size", 0), ("real_used_size", 0), ("max_used_size", 0), ("free_size", 0), ("fragments", 0)):
             del value
-            self.rt.counters.register("shmem", name, self._memory if name != "fragments" else lambda: 0)
+            self.rt.hooks.statistics["shmem", name] = self._memory if name != "fragments" else lambda: 0
 
     @staticmethod
     def _memory() -> int:

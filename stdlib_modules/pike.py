@@ -33,6 +33,7 @@ class Node:
 
 class Pike(Module):
     name = "pike"
+    kept = ("nodes",)
     stats = {"pike": ("blocked_ips",)}
 
     class Params:
@@ -45,7 +46,7 @@ class Pike(Module):
         #: address bytes or a prefix of them -> node
         self.nodes: dict[bytes, Node] = {}
         self.p.remove_latency = max(self.p.remove_latency, self.p.sampling_time_unit)
-        self.rt.worker.every(float(max(1, self.p.sampling_time_unit)), self._next_unit)
+        self.rt.every(float(max(1, self.p.sampling_time_unit)), self._next_unit)
 
     # -- counting --------------------------------------------------------------------------------------------------------
 

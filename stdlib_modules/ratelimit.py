@@ -83,7 +83,15 @@ class Ratelimit(Module):
         for method, number in self.queues.values():
             if number not in self.pipes:
                 raise ConfigError(f"ratelimit: queue {method} leads to pipe {number}, which is not there")
-        self.rt.worker.every(float(self.p.timer_interval), self._next_interval)
+        self.rt.every(float(self.p.timer_interval), self._next_interval)
+
+    def activate(self, previous: Any) -> None:
+        """What has been counted goes on to count where the pipe is the same."""
+        super().activate(previous)
+        for number, pipe in self.pipes.items():
+            before = previous.pipes[number] if previous is not None else pipe
+            if (before.algorithm, before.limit) == (pipe.algorithm, pipe.limit):
+                pipe.counter, pipe.last, pipe.load = before.counter, before.last, before.load
 
     def _next_interval(self) -> None:
         for pipe in self.pipes.values():

@@ -68,12 +68,18 @@ class Sipdump(Module):
         self.size = 0
         self.path: Path | None = None
         self.opened = 0.0
-        self.rt.datapath.incoming_filters.append(self.incoming)
-        self.rt.datapath.outgoing_filters.append(self.outgoing)
+        self.rt.hooks.incoming_filters.append(self.incoming)
+        self.rt.hooks.outgoing_filters.append(self.outgoing)
         if p.mode & _FILE:
-            self.rt.worker.every(_FLUSH, self.write)
+            self.rt.every(_FLUSH, self.write)
         if p.fage > 0:
-            self.rt.worker.every(float(max(1, min(p.fage, 600))), self.remove_old)
+            self.rt.every(float(max(1, min(p.fage, 600))), self.remove_old)
+
+    def activate(self, previous: Any) -> None:
+        super().activate(previous)
+        if previous is not None and previous.folder == self.folder:
+            self.waiting, self.size, self.path, self.opened = previous.waiting, previous.size, previous.path, previous.opened
+        self.carry(previous, "on", "enable")
 
     # -- what passes by --------------------------------------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ class Sl(Module):
 
     def mod_init(self) -> None:
         self.acks_until = 0.0
-        self.rt.datapath.pre_request.append(self.filter_ack)
+        self.rt.hooks.pre_request.append(self.filter_ack)
 
     def filter_ack(self, ctx: Ctx) -> bool:
         """An ACK for a negative stateless reply of ours ends here: its To tag is the one that we made for the request."""

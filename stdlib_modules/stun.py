@@ -16,7 +16,7 @@ class Stun(Module):
 
     def mod_init(self) -> None:
         self.software = self.rt.server_header.partition(":")[2].strip() or self.rt.signature()
-        self.rt.datapath.stun = self.answer
+        self.rt.hooks.stun = self.answer
 
     def answer(self, data: bytes, flow: Flow) -> None:
         response = stun.answer(data, flow.remote_ip, flow.remote_port, self.software)

@@ -19,6 +19,7 @@ _EVENTS = {Closing.PEER: "tcp:closed", Closing.IDLE: "tcp:timeout", Closing.RESE
 
 class Tcpops(Module):
     name = "tcpops"
+    kept = ("watched",)
     ignored_params = ("event_callback",)
 
     class Params:
@@ -26,7 +27,7 @@ class Tcpops(Module):
 
     def mod_init(self) -> None:
         self.watched: set[int] = set()
-        self.rt.worker.streams.on_closed["tcpops"] = self.closed
+        self.rt.hooks.connection_closed["tcpops"] = self.closed
 
     def closed(self, conn: Connection, how: Closing) -> None:
         """``tcp:closed``, ``tcp:timeout`` and ``tcp:reset``: of every connection with closed_event 1, of chosen ones with 2."""

@@ -37,7 +37,7 @@ class Tmx(Module):
         for kind in ("2xx", "3xx", "4xx", "5xx", "6xx"):
             values[f"{kind}_transactions"] = lambda kind=kind: stats[kind]  # type: ignore[misc]
         for name, value in values.items():
-            self.rt.counters.register("tmx", name, value)
+            self.rt.hooks.statistics["tmx", name] = value
 
     def _t(self, ctx: Ctx) -> Transaction | None:
         return ctx.t if ctx.t is not None and not ctx.t.deleted else None

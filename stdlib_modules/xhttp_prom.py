@@ -126,6 +126,14 @@ class XhttpProm(Module):
         if self.p.xhttp_prom_timeout < 0:
             raise ConfigError("xhttp_prom: xhttp_prom_timeout is at least 0 minutes")
 
+    def activate(self, previous: Any) -> None:
+        """Metrics that are declared as before keep their values."""
+        super().activate(previous)
+        for name, metric in self.metrics.items():
+            before = previous.metrics.get(name) if previous is not None else None
+            if before is not None and (before.kind, before.labels, before.buckets) == (metric.kind, metric.labels, metric.buckets):
+                metric.series = before.series
+
     # -- values ----------------------------------------------------------------------------------------------------------
 
     def _series(self, kind: str, name: str, labels: tuple[str, ...]) -> Series | None:

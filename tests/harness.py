@@ -88,12 +88,13 @@ class Bench:
         self.serial = 0
 
     def load(self) -> None:
-        """Load the build, as the first generation or beside the one that runs."""
-        self.worker.load(self.files, str(self.folder), {"debug": 3})
-        rt = self.worker.rt
-        assert rt is not None
-        for module in rt.modules.values():
-            module.child_init()
+        """Load the build, as the first generation or in the place of the one that runs."""
+        first = self.worker.rt is None
+        rt = self.worker.load(self.files, str(self.folder), {"debug": 3})
+        if first:
+            rt.start_repeating()
+            for module in rt.modules.values():
+                module.child_init()
 
     def _send(self, data: bytes, address: tuple[str, int]) -> None:
         self.sent.append(Message(data.decode("latin-1"), address, self.time))

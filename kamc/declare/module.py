@@ -205,6 +205,8 @@ class Module:
 
     name: ClassVar[str] = ""
     depends: ClassVar[tuple[str, ...]] = ()
+    #: attributes that a reload carries over as they are: what the module has learnt, and nothing that parameters say
+    kept: ClassVar[tuple[str, ...]] = ()
     #: statistics as ``group -> names``, created when the module is loaded
     stats: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     #: parameters that tune Kamailio's memory and processes and change nothing that can be seen: accepted
@@ -222,11 +224,28 @@ class Module:
     def mod_init(self) -> None:
         """After all parameters are set, in load order. Raise ConfigError to refuse the start."""
 
+    def open_doors(self) -> None:
+        """After all of ``mod_init``, in a server that has real sockets: open what clients ask for commands. Raise ConfigError."""
+
+    def activate(self, previous: Any) -> None:
+        """Between two messages: this generation takes over. ``previous`` is the module of the one before, None at start and for a module
+        that was not there; what has to outlive a reload is taken from it. Must not fail."""
+        for attribute in self.kept if previous is not None else ():
+            setattr(self, attribute, getattr(previous, attribute))
+
+    def carry(self, previous: Any, attribute: str, param: str) -> None:
+        """Of ``activate``: what was switched while the server ran stays so, unless the parameter behind it says something else now."""
+        if previous is not None and getattr(previous.p, param) == getattr(self.p, param):
+            setattr(self, attribute, getattr(previous, attribute))
+
     def child_init(self) -> None:
-        """In each worker, when the loop is about to run."""
+        """In each worker, when it is about to serve with this generation."""
+
+    def release(self) -> None:
+        """The generation was replaced, or never took over: give back what no other has taken from it (sockets, files)."""
 
     def destroy(self) -> None:
-        """When the generation goes."""
+        """When the server ends."""
 
     @classmethod
     def declarations(cls) -> Declarations:

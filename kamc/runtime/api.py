@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,17 +19,47 @@ from kamc.declare.values import EvalError, Value
 from kamc.errors import ConfigError
 from kamc.runtime.context import Ctx
 from kamc.runtime.db import Database, open_database
-from kamc.runtime.net.endpoint import BELOW, Flow, Listener
+from kamc.runtime.doors import Door
+from kamc.runtime.hooks import Hooks
+from kamc.runtime.net.endpoint import BELOW, Listener
 from kamc.runtime.pv.bind import BoundPv, Getter, Setter, bind, bind_format
 from kamc.runtime.selects import bind_select
 from kamc.runtime.sip.message import SipMessage
 from kamc.runtime.subst import Subst
+from kamc.runtime.tm.timers import Timer
 
 if TYPE_CHECKING:
     from kamc.runtime.proc.worker import Worker
 
 
 _REQUEST_DEFAULTS: Final = {"force_rport": "force_rport", "local_rport": "add_local_rport", "reply_to_via": "reply_to_via"}
+
+
+class Repeating:
+    """A function that a generation calls at intervals (seconds)."""
+
+    __slots__ = ("due", "function", "name", "rt", "seconds", "timer")
+
+    def __init__(self, rt: Runtime, seconds: float, function: Callable[[], object]) -> None:
+        self.rt, self.seconds, self.function = rt, seconds, function
+        #: who it is across generations
+        self.name = getattr(function, "__qualname__", "")
+        self.due = 0.0
+        self.timer: Timer | None = None
+
+    def start(self, due: float | None = None) -> None:
+        """First at ``due``, by default after one interval."""
+        now = self.rt.now()
+        self.due = due if due is not None and due > now else now + self.seconds
+        self.timer = self.rt.timers.arm(self.due, self._tick)
+
+    def stop(self) -> None:
+        self.rt.timers.disarm(self.timer)
+
+    def _tick(self, now: float) -> None:
+        self.due = now + self.seconds
+        self.timer = self.rt.timers.arm(self.due, self._tick)
+        self.function()
 
 
 class Runtime:
@@ -56,10 +87,21 @@ class Runtime:
         self.entry = ""
         self.base = ""
         self.sources: frozenset[str] = frozenset()
+        #: what began on this generation and is not done
         self.pins = 0
+        #: SHA-256 of the build
+        self.digest = ""
+        #: it is the one that new messages run on
+        self.active = False
+        #: the one that it is to replace, while it is prepared
+        self.previous: Runtime | None = None
+        #: seconds that binding took
+        self.prepared_in = 0.0
+        self.hooks = Hooks()
+        self.repeating: list[Repeating] = []
+        #: globals of the generated code
+        self.namespace: dict[str, Any] = {}
         self.databases: dict[str, Database] = {}
-        #: takes HTTP requests of TCP connections; False for one that it does not want
-        self.http: Callable[[SipMessage, Flow], bool] | None = None
         self.aliases: list[tuple[str, str, int]] = []
         self.tag_prefix = ""
         self.server_header = ""
@@ -73,6 +115,41 @@ class Runtime:
 
     def program_unpin(self) -> None:
         self.pins -= 1
+        if not self.pins and not self.active:
+            self.worker.generations.let_go()
+
+    def every(self, seconds: float, function: Callable[[], object]) -> None:
+        """Run a function again and again, from one interval on, while this generation is the running one."""
+        one = Repeating(self, seconds, function)
+        self.repeating.append(one)
+        if self.active:
+            one.start()
+
+    def start_repeating(self, old: Runtime | None = None) -> None:
+        """The generation runs from now on. What the one before did as often goes on in its rhythm."""
+        due = {(r.name, r.seconds): r.due for r in old.repeating} if old is not None else {}
+        for one in self.repeating:
+            one.start(due.get((one.name, one.seconds)))
+
+    def open_door(self, name: str, make: Callable[[], socket.socket | int], path: str = "") -> Door:
+        """A socket or FIFO for commands, shared with the generation before when that has the same. Raises what ``make`` does."""
+        return self.worker.doors.open(self, name, make, path)
+
+    def release(self) -> None:
+        """This generation was replaced, never took over, or the server ends: give back what no other uses."""
+        for module in self.modules.values():
+            module.release()
+        self.worker.doors.leave(self)
+
+    def dispose(self) -> None:
+        """Nothing will run on this generation: what refers to itself in circles is taken apart."""
+        for database in self.databases.values():
+            database.close()
+        for table in (self.databases, self.namespace, self.functions, self.modules, self.pv_decls, self.transformations):
+            table.clear()
+        self.repeating.clear()
+        self.hooks = Hooks()
+        self.previous = None
 
     def install(self, name: str, module: Module) -> None:
         """Make a module's variables and transformations known."""
@@ -217,4 +294,4 @@ class Runtime:
         return any(a_host == host and (not a_port or a_port == wanted) and (not a_proto or not proto or a_proto == proto) for a_proto, a_host, a_port in self.aliases)
 
     def add_rpc(self, name: str, function: Callable[..., Any], doc: str = "") -> None:
-        self.worker.rpc.add(name, function, doc)
+        self.hooks.rpcs[name] = (function, doc)

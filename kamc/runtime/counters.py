@@ -10,18 +10,16 @@ class Counters:
 
     def __init__(self) -> None:
         self.values: dict[tuple[str, str], int] = {}
+        #: what is computed when asked: of the generation that runs
         self.callbacks: dict[tuple[str, str], Callable[[], int]] = {}
         self.docs: dict[tuple[str, str], str] = {}
         #: what modules have registered; the core counts whether somebody looks or not
         self.known: set[tuple[str, str]] = set()
 
-    def register(self, group: str, name: str, callback: Callable[[], int] | None = None, doc: str = "") -> None:
+    def register(self, group: str, name: str, doc: str = "") -> None:
         key = (group, name)
         self.known.add(key)
-        if callback is not None:
-            self.callbacks[key] = callback
-        else:
-            self.values.setdefault(key, 0)
+        self.values.setdefault(key, 0)
         if doc:
             self.docs[key] = doc
 
@@ -43,12 +41,12 @@ class Counters:
         """A statistic by its bare name, ``group:name`` or ``group.name``."""
         for sep in (":", "."):
             group, _, rest = name.partition(sep)
-            if rest and (group, rest) in self.known:
+            if rest and ((group, rest) in self.known or (group, rest) in self.callbacks):
                 return group, rest
         return next((key for key in self.names() if key[1] == name), None)
 
     def names(self) -> list[tuple[str, str]]:
-        return sorted(self.known)
+        return sorted(self.known | self.callbacks.keys())
 
     def groups(self) -> list[str]:
         return sorted({g for g, _ in self.names()})

@@ -59,6 +59,9 @@ class Database:
     def __init__(self, rt: Runtime, connection: Connection, url: str) -> None:
         self._rt, self._connection, self.url = rt, connection, url
 
+    def close(self) -> None:
+        self._connection.close()
+
     def _run(self, function: Callable[..., T], *args: Any) -> T:
         return self._rt.worker.waits.call(function, *args) if self._connection.blocking else function(*args)
 

@@ -61,13 +61,14 @@ def load_program(files: Mapping[str, bytes], rt: Runtime, base: str) -> dict[str
     """
     params = read_params(files)
     manifest = json.loads(files["manifest.json"])
-    rt.entry, rt.base = manifest["entry"], base
+    rt.entry, rt.base, rt.digest = manifest["entry"], base, manifest["digest"]
     rt.compat = manifest["options"].get("compat", "head")
     rt.waits = params["waits"]
     rt.sources = frozenset(os.path.join(base, s) for s in manifest["sources"])
     _core_params(rt, params)
     _modules(rt, params)
-    namespace: dict[str, Any] = {"__builtins__": __builtins__, **helpers(rt.compat)}
+    namespace = rt.namespace
+    namespace |= {"__builtins__": __builtins__, **helpers(rt.compat)}
     namespace["rt"] = rt
     namespace["V"] = rt.vars
     namespace["MAX_WHILE_LOOPS"] = rt.param("max_while_loops")
@@ -139,8 +140,12 @@ def _set_param(module: Module, param: str, value: int | str) -> None:
 
 
 def start_modules(rt: Runtime) -> None:
-    """mod_init of every module, in load order; ``X:mod-init`` event routes follow."""
+    """mod_init of every module, in load order; ``X:mod-init`` event routes of those that are new follow."""
     for module in rt.modules.values():
         module.mod_init()
+    if rt.worker.serves:
+        for module in rt.modules.values():
+            module.open_doors()
     for name in rt.modules:
-        rt.worker.run_event(f"{name}:mod-init")
+        if rt.previous is None or name not in rt.previous.modules:
+            rt.worker.run_event(f"{name}:mod-init", rt=rt)

@@ -16,6 +16,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 
 from kamc.declare.routes import Routes
 from kamc.runtime.context import Ctx
+from kamc.runtime.hooks import Hooks
 from kamc.runtime.tm.timers import TimerTable
 
 T = TypeVar("T")
@@ -27,11 +28,13 @@ _LOCKED = Routes.TM_ONREPLY | Routes.FAILURE | Routes.BRANCH_FAILURE
 class Job:
     """One piece of work from its start to its end, however often it was set aside in between."""
 
-    __slots__ = ("at_end", "done", "waited")
+    __slots__ = ("at_end", "done", "unpin", "waited")
 
     def __init__(self) -> None:
         self.at_end: list[Callable[[], None]] = []
         self.waited = False
+        #: lets go of the generation that it works with, once it was set aside
+        self.unpin: Callable[[], None] | None = None
         self.done = False
 
 
@@ -47,6 +50,10 @@ class Waits:
         self.job: Job | None = None
         #: what belongs to the process in Kamailio ($var, the log prefix): each gives a function that brings its present state back
         self.aside: list[Callable[[], Callable[[], None]]] = []
+        #: of the generation that runs
+        self.hooks = Hooks()
+        #: keeps what a run that is set aside works with; the result lets go of it
+        self.pin: Callable[[], Callable[[], None] | None] = lambda: None
         self._pool: list[greenlet] = []
 
     def run(self, function: Callable[..., Any], *args: Any) -> None:
@@ -84,6 +91,8 @@ class Waits:
             while job.at_end:
                 job.at_end.pop(0)()
             job.done = True
+            if job.unpin is not None:
+                job.unpin()
             if error is not None and job.waited:
                 self.report(error)
                 error = None
@@ -100,7 +109,7 @@ class Waits:
         if job is None:
             return False
         me = getcurrent()
-        kept = [take() for take in self.aside]
+        kept = [take() for take in (*self.aside, *self.hooks.aside)]
         if ctx is not None and ctx.t is not None and (hold or ctx.kind & _LOCKED):
             self._hold(ctx.t, job)
 
@@ -111,6 +120,8 @@ class Waits:
             self.job = before
 
         arrange(resume)
+        if not job.waited:
+            job.unpin = self.pin()
         job.waited = True
         self.job = None
         assert me.parent is not None

@@ -90,9 +90,9 @@ class Acc(CdrRecords):
             raise ConfigError("acc: db_flag, db_missed_flag and cdrs_table need db_url")
         self.filtered = {c.strip() for c in p.failed_filter.split(",") if c.strip()}
         self.start_cdrs()
-        self.rt.tm.watchers.append(self.watch)
+        self.rt.hooks.transactions.append(self.watch)
         if p.report_ack:
-            self.rt.datapath.post_script.append(self.after_ack)
+            self.rt.hooks.post_script.append(self.after_ack)
 
     # -- what tm tells ---------------------------------------------------------------------------------------------------
 

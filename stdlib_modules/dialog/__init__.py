@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from kamc.declare import ANY, Routes, function, modparam
@@ -46,6 +47,7 @@ _PROPERTIES: Final = {"ka-src": KEEPALIVE_CALLER, "ka-dst": KEEPALIVE_CALLEE, "t
 
 class DialogModule(Commands, VariableFunctions, CseqTracking, DatabaseFunctions):
     name = "dialog"
+    kept = ("table", "remote")
     depends = ("tm", "rr")
     stats = {"dialog": ("active_dialogs", "early_dialogs", "processed_dialogs", "expired_dialogs", "failed_dialogs")}
     tuning_params = ("enable_stats", "timer_procs", "db_fetch_rows", "wait_ack", "initial_cbs_inscript", "dlg_ctxiuid_mode", "dlg_mode")
@@ -132,13 +134,26 @@ class DialogModule(Commands, VariableFunctions, CseqTracking, DatabaseFunctions)
         self.watchers: list[Watcher] = []
         self.start_profiles()
         self.rt.module("rr").on_route.append(self.on_route)
-        self.rt.tm.watchers.append(self.watch)
-        self.rt.datapath.post_script.append(self.after_script)
-        self.rt.worker.every(10.0, self.clean)
+        self.rt.hooks.transactions.append(self.watch)
+        self.rt.hooks.post_script.append(self.after_script)
+        self.rt.every(10.0, self.clean)
         if p.ka_timer > 0 and p.ka_interval > 0:
-            self.rt.worker.every(float(p.ka_timer), self.ask_who_is_there)
+            self.rt.every(float(p.ka_timer), self.ask_who_is_there)
         self.on_request.append(self.follow_cseq)
         self.start_database()
+
+    def activate(self, previous: Any) -> None:
+        """Dialogs go on; what happens at the end of their time is this generation's business."""
+        super().activate(previous)
+        if previous is None:
+            return
+        for dialog in self.table:
+            timer = dialog.timer
+            if timer is not None and timer.callback is not None:
+                self.rt.timers.disarm(timer)
+                dialog.timer = self.rt.timers.arm(timer.at, partial(self.timer_fired, dialog))
+        if self.database is not None:
+            self.database.take_over(self.table, previous.database)
 
     @modparam("bridge_controller")
     def set_controller(self, text: str) -> None:

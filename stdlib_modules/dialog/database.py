@@ -6,6 +6,7 @@ Answered dialogs are written, with their variables and, in ``xdata``, their prof
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any, Final
 
 from kamc.declare import ANY, function
@@ -108,7 +109,8 @@ class DialogDatabase:
 
     def start(self) -> None:
         """Load what an earlier run has left. Raises ConfigError."""
-        if not self.p.db_skip_load:
+        before = self.rt.previous.module("dialog") if self.rt.previous is not None else None
+        if not self.p.db_skip_load and before is None:
             try:
                 self.load()
             except DbError as err:
@@ -116,7 +118,13 @@ class DialogDatabase:
         if self.p.db_mode == REALTIME:
             self.module.watchers.append(self.happened)
         if self.p.db_mode in (REALTIME, DELAYED):
-            self.rt.worker.every(float(max(1, self.p.db_update_period)), self.write)
+            self.rt.every(float(max(1, self.p.db_update_period)), self.write)
+
+    def take_over(self, table: DialogTable, before: DialogDatabase | None) -> None:
+        """A reload: the dialogs go on, and what is written of them."""
+        self.table = table
+        if before is not None and (before.p.db_url, before.p.table_name) == (self.p.db_url, self.p.table_name):
+            self._written = before._written
 
     # -- writing ---------------------------------------------------------------------------------------------------------
 
@@ -197,7 +205,7 @@ class DatabaseFunctions(Life):
         self.rt.counters.add("dialog", "active_dialogs")
         dialog.lifetime = int(dialog.ends_at - dialog.started) if dialog.ends_at > dialog.started else self.p.default_timeout
         left = max(0.0, dialog.ends_at - self.rt.wall_time())
-        dialog.timer = self.rt.timers.arm(self.rt.now() + left, lambda now: self.timed_out(dialog))
+        dialog.timer = self.rt.timers.arm(self.rt.now() + left, partial(self.timer_fired, dialog))
 
     def destroy(self) -> None:
         if self.database is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from kamc.declare import Module
@@ -24,6 +25,9 @@ class Life(Module):
     def timed_out(self, dialog: Dialog) -> None:
         """The lifetime is over."""
         raise NotImplementedError
+
+    def timer_fired(self, dialog: Dialog, now: float) -> None:
+        self.timed_out(dialog)
 
     # -- which dialog ----------------------------------------------------------------------------------------------------
 
@@ -83,7 +87,7 @@ class Life(Module):
     def arm(self, dialog: Dialog) -> None:
         self.rt.timers.disarm(dialog.timer)
         dialog.ends_at = self.rt.wall_time() + dialog.lifetime
-        dialog.timer = self.rt.timers.arm(self.rt.now() + dialog.lifetime, lambda now: self.timed_out(dialog))
+        dialog.timer = self.rt.timers.arm(self.rt.now() + dialog.lifetime, partial(self.timer_fired, dialog))
 
     def set_lifetime(self, dialog: Dialog, seconds: int) -> None:
         """From now on, when it is answered."""

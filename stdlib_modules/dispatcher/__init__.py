@@ -105,10 +105,21 @@ class Dispatcher(Sources, Probing, Commands, Module):
             raise ConfigError(f"dispatcher: {name} cannot be set")
         return found
 
+    def activate(self, previous: Any) -> None:
+        """What is known of destinations that are still there (states, latencies, calls) is carried over."""
+        super().activate(previous)
+        if previous is None:
+            return
+        for number, chosen in self.sets.items():
+            chosen.take_state(previous.sets.get(number), latency=True)
+        self.loads.take_over(previous.loads)
+        if (previous.p.ds_ping_interval > 0) == (self.p.ds_ping_interval > 0):
+            self.pinging = previous.pinging
+
     def child_init(self) -> None:
         super().child_init()
         if self.p.ds_hash_size > 0:
-            self.rt.worker.every(30, self.loads.expire)
+            self.rt.every(30, self.loads.expire)
 
     # -- choosing --------------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,11 @@ class CallLoads:
         self.rt, self.sets, self.unanswered, self.answered = rt, sets, unanswered, answered
         self._calls: dict[str, _Call] = {}
 
+    def take_over(self, before: CallLoads) -> None:
+        """The calls that were counted before a reload."""
+        self._calls = before._calls
+        self.recount()
+
     def _find(self, call: _Call) -> Destination | None:
         chosen = self.sets.get(call.number)
         return next((d for d in chosen.all if d.values.get("duid") == call.duid), None) if chosen is not None else None

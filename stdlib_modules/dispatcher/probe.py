@@ -34,7 +34,7 @@ class Probing:
 
     def child_init(self) -> None:
         if self.p.ds_ping_interval > 0:
-            self.rt.worker.every(self.p.ds_ping_interval, self.ping_all)
+            self.rt.every(self.p.ds_ping_interval, self.ping_all)
 
     # -- pings -----------------------------------------------------------------------------------------------------------
 

@@ -69,15 +69,10 @@ class Sources:
         if bad and self.p.ds_load_mode:
             return False
         for chosen in fresh.values():
-            old = self.sets.get(chosen.number)
             for d in chosen.all:
                 if self.p.ds_attrs_none and not d.attrs:
                     d.attrs, d.values = "none=yes", {"none": "yes"}
-                before = old.find(d.uri) if old is not None else None
-                if before is not None:
-                    d.flags, d.streak = before.flags, before.streak
-                    if self.p.ds_retain_latency_stats:
-                        d.latency = before.latency
+            chosen.take_state(self.sets.get(chosen.number), latency=bool(self.p.ds_retain_latency_stats))
         self.sets.clear()
         self.sets.update({number: chosen for number, chosen in fresh.items() if chosen.all})
         self.loads.recount()

@@ -91,6 +91,15 @@ class DestinationSet:
     def find(self, uri: str) -> Destination | None:
         return next((d for d in self.all if d.uri == uri), None)
 
+    def take_state(self, before: DestinationSet | None, *, latency: bool) -> None:
+        """Carry over what was learnt of destinations that were in the set before a reload."""
+        for d in self.all:
+            known = before.find(d.uri) if before is not None else None
+            if known is not None:
+                d.flags, d.streak = known.flags, known.streak
+                if latency:
+                    d.latency = known.latency
+
     def weighted(self, name: str, *, usable_only: bool) -> Destination | None:
         """Turn by turn through a shuffled list in which each destination stands as often as its weight says."""
         found = [d for d in self.all if d.usable or not usable_only]

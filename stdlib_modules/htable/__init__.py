@@ -88,7 +88,7 @@ class Htable(Module):
         if self.p.db_url:
             self._open_database()
         if any(t.autoexpire for t in self.tables.values()):
-            self.rt.worker.every(max(1, self.p.timer_interval), self.expire)
+            self.rt.every(max(1, self.p.timer_interval), self.expire)
 
     def _open_database(self) -> None:
         """Load what has a table in the database. Raises ConfigError."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
+from typing import Any
 
 from kamc.declare import ANY, Module, Routes, function, pv
 from kamc.declare.argtypes import PvArg
@@ -64,6 +65,12 @@ class Nathelper(Pings, Module):
             if self.received.set is None:
                 raise ConfigError(f"nathelper: received_avp {self.p.received_avp} cannot be set")
         self.start_pings()
+
+    def activate(self, previous: Any) -> None:
+        super().activate(previous)
+        if previous is not None and previous.p.natping_interval == self.p.natping_interval:
+            self.pinging, self.waiting, self.share, self.second, self.heard, self.mark = (
+                previous.pinging, previous.waiting, previous.share, previous.second, previous.heard, previous.mark)  # fmt: skip
 
     # -- tests -----------------------------------------------------------------------------------------------------------
 

@@ -51,7 +51,7 @@ class Pings:
         #: ruid → when it was first asked, or answered last
         self.heard: dict[str, float] = {}
         self.mark = f"kping-{secrets.token_hex(6)}-"
-        self.rt.datapath.pre_reply["nathelper"] = self._is_for_others
+        self.rt.hooks.pre_reply["nathelper"] = self._is_for_others
 
     def _forced_socket(self, text: str) -> Listener | None:
         if not text:
@@ -63,7 +63,7 @@ class Pings:
 
     def child_init(self) -> None:
         if self.pinging:
-            self.rt.worker.every(1.0, self._tick)
+            self.rt.every(1.0, self._tick)
 
     # -- rounds ----------------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from kamc.declare import Module, modparam
 from kamc.declare.values import parse_int
 from stdlib_modules.pv.address import AddressVars
@@ -41,12 +43,17 @@ class Pv(MessageVars, HeaderVars, TargetVars, AddressVars, NetworkVars, ScriptVa
     @modparam("varset")
     def set_var(self, value: str) -> None:
         name, number = self._setting(value)
-        self.rt.vars[name] = number
+        self._first(self.rt.vars, name, number)
 
     @modparam("shvset")
     def set_shv(self, value: str) -> None:
         name, number = self._setting(value)
-        self.rt.worker.shared[name] = number
+        self._first(self.rt.worker.shared, name, number)
+
+    def _first(self, table: dict[str, Any], name: str, value: int | str) -> None:
+        """A value to begin with: a reload leaves what the script has made of it."""
+        if self.rt.previous is None or name not in table:
+            table[name] = value
 
 
 module = Pv

@@ -62,7 +62,7 @@ class Registrar(SaveFunctions, LookupFunctions, Module):
         if not (0 <= p.default_expires_range <= 100 and 0 <= p.expires_range <= 100):
             raise ConfigError("registrar: default_expires_range and expires_range are 0 to 100 percent")
         for name in ("default_expires", "default_expires_range", "expires_range", "max_contacts", "max_expires"):
-            self.rt.counters.register("registrar", "default_expire" if name == "default_expires" else name, self._shown(name))
+            self.rt.hooks.statistics["registrar", "default_expire" if name == "default_expires" else name] = self._shown(name)
         self.usrloc = self.rt.module("usrloc")
         self.sl = self.rt.module("sl")
         self.received = self.rt.pv(self.p.received_avp) if self.p.received_avp else None

@@ -80,10 +80,14 @@ class Siptrace(Module):
         #: "call-id" or "call-id\ncseq" → where its copies go
         self.followed = self.rt.store.table("siptrace")
         self.current: tuple[Way, str] | None = None
-        self.rt.datapath.incoming_filters.append(self.incoming)
-        self.rt.datapath.outgoing_filters.append(self.outgoing)
+        self.rt.hooks.incoming_filters.append(self.incoming)
+        self.rt.hooks.outgoing_filters.append(self.outgoing)
         if p.trace_flag >= 0:
-            self.rt.tm.watchers.append(self.watch)
+            self.rt.hooks.transactions.append(self.watch)
+
+    def activate(self, previous: Any) -> None:
+        super().activate(previous)
+        self.carry(previous, "on", "trace_on")
 
     def _address(self, uri: str) -> tuple[str, int]:
         """Raises ConfigError."""

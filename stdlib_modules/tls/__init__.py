@@ -71,14 +71,12 @@ class Tls(TlsVariables, Module):
         self.server_id = ""
         self.lifetime = float(p.connection_timeout) if p.connection_timeout > 0 else 1e9
         self.domains = self._load()
-        hub = self.rt.worker.streams
-        hub.security = self
+        self.rt.hooks.security = self
         if p.xavp_cfg:
-            self.rt.datapath.tls_wish = self._wish
-        counters = self.rt.counters
-        counters.register("tls", "opened_connections", lambda: len(self._connections()))
-        counters.register("tls", "max_connections", lambda: int(self.rt.param("tls_max_connections") or 0))
-        counters.register("tls", "clear_text_write_queued_bytes", lambda: sum(len(c.out) for c in self._connections()))
+            self.rt.hooks.tls_wish = self._wish
+        self.rt.hooks.statistics["tls", "opened_connections"] = lambda: len(self._connections())
+        self.rt.hooks.statistics["tls", "max_connections"] = lambda: int(self.rt.param("tls_max_connections") or 0)
+        self.rt.hooks.statistics["tls", "clear_text_write_queued_bytes"] = lambda: sum(len(c.out) for c in self._connections())
 
     def _connections(self) -> list[Connection]:
         return [c for c in self.rt.worker.streams.connections.values() if c.secure]

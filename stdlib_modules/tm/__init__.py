@@ -57,18 +57,22 @@ class Tm(RelayFunctions, ReplyFunctions, SettingFunctions, ContactFunctions, Uac
         for name, (value, only) in fixed.items():
             if value != only:
                 raise ConfigError(f"tm: {name} {value} is not implemented by kamc: only {only}")
-        self.rt.tm.params = p
         try:
-            self.rt.tm.failover_codes = reply_codes(p.failover_reply_codes)
+            self.failover_codes = reply_codes(p.failover_reply_codes)
         except ValueError as err:
             raise ConfigError(f"tm: failover_reply_codes: {err}") from None
-        self.rt.datapath.blocklist.methods_add = p.blst_methods_add
-        self.rt.datapath.blocklist.methods_lookup = p.blst_methods_lookup
-        self.rt.worker.unfinished = self.unfinished
+        self.rt.hooks.unfinished = self.unfinished
         #: variables whose value, in seconds, is a timer of a transaction
         self.timer_variables = [(name, self.rt.pv(text)) for name, text in (("fr", self.p.fr_timer_avp), ("fr_inv", self.p.fr_inv_timer_avp)) if text]
         if self.p.on_sl_reply:
-            self.rt.datapath.stray_reply = self.stray_reply
+            self.rt.hooks.stray_reply = self.stray_reply
+
+    def activate(self, previous: Any) -> None:
+        """The engine lives longer than a generation: it takes these parameters from now on."""
+        super().activate(previous)
+        self.rt.tm.params, self.rt.tm.failover_codes = self.p, self.failover_codes
+        blocklist = self.rt.datapath.blocklist
+        blocklist.methods_add, blocklist.methods_lookup = self.p.blst_methods_add, self.p.blst_methods_lookup
 
     # -- shared by the mix-ins -------------------------------------------------------------------------------------------
 

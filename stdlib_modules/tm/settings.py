@@ -20,7 +20,7 @@ class SettingFunctions:
         raise NotImplementedError
 
     def child_init(self) -> None:
-        self.rt.tm.watchers.append(self._apply)
+        self.rt.hooks.transactions.append(self._apply)
 
     def _apply(self, event: str, t: Transaction, ctx: Any) -> None:
         if event == "created" and isinstance(ctx, Ctx):

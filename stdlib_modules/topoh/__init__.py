@@ -64,8 +64,8 @@ class Topoh(Module):
         self.mark = "th" + hashlib.sha256(p.mask_key.encode("latin-1", "replace")).hexdigest()[:8]
         self.upstream = self.rt.store.table("topoh")
         self.masked_uri = re.compile(rf"sips?:(?:[^@>;]*@)?{re.escape(p.mask_ip)}[^>,\s]*?;{re.escape(p.uparam_name)}={re.escape(p.uparam_prefix)}([\w-]+)[^>,\s]*")
-        self.rt.datapath.incoming_filters.append(self.incoming)
-        self.rt.datapath.outgoing_filters.append(self.outgoing)
+        self.rt.hooks.incoming_filters.append(self.incoming)
+        self.rt.hooks.outgoing_filters.append(self.outgoing)
 
     # -- in --------------------------------------------------------------------------------------------------------------
 

@@ -68,10 +68,10 @@ class Topos(Module):
         self.mark = "tps" + hashlib.sha256(self.key).hexdigest()[:8]
         self.marked = re.compile(rf";{self.mark}=([0-9a-f]+)-([ab])")
         self.named = re.compile(r"^sips?:([ab])tpsh-([0-9a-f]+)@" if p.contact_mode == 0 else rf";{re.escape(p.cparam_name)}=([ab])tpsh-([0-9a-f]+)")
-        self.rt.datapath.incoming_filters.append(self.incoming)
-        self.rt.datapath.outgoing_filters.append(self.outgoing)
+        self.rt.hooks.incoming_filters.append(self.incoming)
+        self.rt.hooks.outgoing_filters.append(self.outgoing)
         if p.clean_interval > 0:
-            self.rt.worker.every(float(p.clean_interval), self.storage.clean)
+            self.rt.every(float(p.clean_interval), self.storage.clean)
 
     def _event(self, bits: tuple[int, int], names: tuple[str, str], msg: SipMessage, flow: Flow, outgoing: tuple[Dest, str] | None = None) -> bool:
         """Event routes may leave a message as it is, with drop."""

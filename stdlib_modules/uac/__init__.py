@@ -16,6 +16,7 @@ _MODES = ("none", "manual", "auto")
 
 class Uac(AuthFunctions, RequestFunctions, ReplaceFunctions, RegistrationFunctions):
     name = "uac"
+    kept = ("current",)
     depends = ("tm",)
     tuning_params = ("reg_hash_size", "reg_gc_interval", "reload_delta")
     stats = {"uac": ("regtotal", "regactive", "regdisabled")}

@@ -101,7 +101,19 @@ class Registrar(Module):
                 self.load_registrations()
             except DbError as err:
                 raise ConfigError(f"uac: cannot load {p.reg_db_table}: {err}") from None
-        self.rt.worker.every(float(p.reg_timer_interval), self.renew)
+        self.rt.every(float(p.reg_timer_interval), self.renew)
+
+    def activate(self, previous: Any) -> None:
+        """Registrations go on where they are the same; those that were added by command stay."""
+        super().activate(previous)
+        if previous is None or not previous.records or not self.p.reg_contact_addr:
+            return
+        for name, before in previous.records.items():
+            fresh = self.records.get(name)
+            if (fresh is None and not self.p.reg_db_url) or (fresh is not None and fresh.as_row() == before.as_row()):
+                self.records[name] = before
+        self.carry(previous, "reg_active", "reg_active")
+        self.count_registrations()
 
     def load_registrations(self) -> None:
         """Read the table. Records that are as they were keep their state. Raises DbError."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from kamc.declare import Module
 from kamc.errors import ConfigError
@@ -22,6 +23,7 @@ __all__ = ["NO_AGENT", "Binding", "Usrloc", "placed"]
 
 class Usrloc(Module, Commands, Keepalives):
     name = "usrloc"
+    kept = ("by_connection", "prefix", "serial")
     stats = {"usrloc": ("registered_users",)}
     tuning_params = ("hash_size", "timer_procs", "load_rank", "db_timer_clean", "fetch_rows", "db_raw_fetch_type")
 
@@ -102,18 +104,29 @@ class Usrloc(Module, Commands, Keepalives):
             # saving and looking up may have to wait for the database
             self.rt.waits = self.rt.waits or p.db_mode in (WRITE_THROUGH, DB_ONLY)
         if p.handle_lost_tcp:
-            self.rt.worker.streams.on_closed["usrloc"] = self._connection_lost
+            self.rt.hooks.connection_closed["usrloc"] = self._connection_lost
         self.start_keepalives()
-        self.rt.counters.register("usrloc", "registered_users", lambda: sum(len(t) for t in self.domains.values()))
+        self.rt.hooks.statistics["usrloc", "registered_users"] = lambda: sum(len(t) for t in self.domains.values())
+
+    def activate(self, previous: Any) -> None:
+        super().activate(previous)
+        if previous is None:
+            return
+        for domain in previous.domains:
+            self.table(domain)
+        if previous.database is not None:
+            previous.database.hand_over(self.database)
+        if self.p.ka_mode and previous.p.ka_mode:
+            self.ka_sent, self.ka_due, self.ka_serial, self.ka_mark = previous.ka_sent, previous.ka_due, previous.ka_serial, previous.ka_mark
 
     def _preloaded(self) -> list[str]:
         return [name.strip() for name in self.p.preload.split(",") if name.strip()]
 
     def child_init(self) -> None:
         p = self.p
-        self.rt.worker.every(max(1, p.timer_interval), self.expire)
+        self.rt.every(max(1, p.timer_interval), self.expire)
         if p.ka_mode:
-            self.rt.worker.every(max(1, p.timer_interval), self.keep_alive)
+            self.rt.every(max(1, p.timer_interval), self.keep_alive)
         for domain in self._preloaded():
             self.table(domain)
 
@@ -128,8 +141,8 @@ class Usrloc(Module, Commands, Keepalives):
         if found is None:
             known = self.rt.store.has(f"usrloc.{domain}")
             found = self.domains[domain] = self.rt.store.table(f"usrloc.{domain}")
-            self.rt.counters.register("usrloc", f"{domain}-users", lambda: len(self.domains[domain]))
-            self.rt.counters.register("usrloc", f"{domain}-contacts", lambda: sum(len(b) for _, b in self.domains[domain].scan()))
+            self.rt.hooks.statistics["usrloc", f"{domain}-users"] = lambda: len(self.domains[domain])
+            self.rt.hooks.statistics["usrloc", f"{domain}-contacts"] = lambda: sum(len(b) for _, b in self.domains[domain].scan())
             self.rt.counters.register("usrloc", f"{domain}-expires")
             if self.database is not None and not known:
                 self._load(self.database, domain, found)

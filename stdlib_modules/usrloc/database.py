@@ -171,6 +171,14 @@ class LocationDatabase:
         waiting = self._pending.get(ruid)
         return "CS_SYNC" if waiting is None else "CS_NEW" if waiting[3] == INSERT else "CS_DIRTY"
 
+    def hand_over(self, to: LocationDatabase | None) -> None:
+        """A reload: what waits to be written is written by the next one, or at once when there is none."""
+        if to is None:
+            self.rt.worker.waits.detached(self.flush)
+            return
+        to._pending = {**self._pending, **to._pending}
+        self._pending = {}
+
     def flush(self) -> None:
         """Write what is noted. One that is called meanwhile leaves its changes to the first."""
         if self._busy:

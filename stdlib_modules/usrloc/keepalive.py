@@ -52,7 +52,7 @@ class Keepalives:
         self.ka_serial = 0
         #: ruid → when it is asked next
         self.ka_due: dict[str, float] = {}
-        self.rt.datapath.pre_reply["usrloc"] = self._answered
+        self.rt.hooks.pre_reply["usrloc"] = self._answered
 
     @staticmethod
     def _codes(text: str) -> frozenset[int]:

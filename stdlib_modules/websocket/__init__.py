@@ -31,6 +31,7 @@ _MECHANISMS: Final = range(3)
 
 class Websocket(Module):
     name = "websocket"
+    kept = ("enabled", "most")
     depends = ("sl", "tm")
     stats = {"websocket": (
         *(f"ws_{kind}{name}" for kind in ("", "sip_", "msrp_") for name in (*_COUNTED, "current_connections", "max_concurrent_connections", "successful_handshakes")),
@@ -67,14 +68,13 @@ class Websocket(Module):
         self.most = 0
         self.ping_data = (p.ping_application_data or self.rt.server_header.partition(":")[2].strip() or "kamc").encode()[:125]
         self.hub = self.rt.worker.streams
-        self.hub.on_closed["websocket"] = self.closed
-        counters = self.rt.counters
+        self.rt.hooks.connection_closed["websocket"] = self.closed
         for kind in ("", "sip_"):
-            counters.register("websocket", f"ws_{kind}current_connections", lambda: len(self.sockets()))
-            counters.register("websocket", f"ws_{kind}max_concurrent_connections", lambda: self.most)
-        self.rt.worker.every(float(p.timer_interval), self._cut_off)
+            self.rt.hooks.statistics["websocket", f"ws_{kind}current_connections"] = lambda: len(self.sockets())
+            self.rt.hooks.statistics["websocket", f"ws_{kind}max_concurrent_connections"] = lambda: self.most
+        self.rt.every(float(p.timer_interval), self._cut_off)
         if p.keepalive_mechanism:
-            self.rt.worker.every(float(p.keepalive_interval), self._keep_alive)
+            self.rt.every(float(p.keepalive_interval), self._keep_alive)
 
     def sockets(self) -> list[WebSocket]:
         return [c.codec for c in self.hub.connections.values() if isinstance(c.codec, WebSocket)]

@@ -120,7 +120,7 @@ def test_keepalive_is_answered_and_broken_framing_closes(net: Setup) -> None:
 
 def test_idle_connections_are_closed_and_said_so(net: Setup) -> None:
     ends: list[Closing] = []
-    net.hub.on_closed["test"] = lambda conn, how: ends.append(how)
+    net.hub.hooks.connection_closed["test"] = lambda conn, how: ends.append(how)
     kept, idle = net.client(), net.client()
     net.now += 59
     kept.sendall(MESSAGE)

@@ -48,19 +48,6 @@ class Datapath(Destinations):
         self._stats = worker.counters.values
         self._log_prefix: Callable[[Ctx], str] | None = None
         self._log_prefix_lazy = False
-        #: functions of modules that see every request before and after the script
-        self.pre_request: list[Callable[[Ctx], bool]] = []
-        #: the same for replies, before anything is made of them; False drops them
-        self.pre_reply: dict[str, Callable[[SipMessage, Flow], bool]] = {}
-        self.post_script: list[Callable[[Ctx], None]] = []
-        #: asked about replies of no transaction; False drops them
-        self.stray_reply: Callable[[Ctx], bool] | None = None
-        #: modules may change what goes out (topoh, siptrace): text in, text out
-        self.outgoing_filters: list[Callable[[str, Dest], str | None]] = []
-        #: the same for what came in, before it is parsed; None drops it
-        self.incoming_filters: list[Callable[[str, Flow], str | None]] = []
-        #: of module stun: answers what is no SIP but STUN
-        self.stun: Callable[[bytes, Flow], None] | None = None
 
     def random_id(self) -> int:
         return self._random.getrandbits(32)
@@ -71,8 +58,9 @@ class Datapath(Destinations):
         """A datagram, or a framed message of a stream; ``proto`` when it is not the listener's."""
         if len(data) < 10:
             return  # keep-alives and stray bytes
-        if self.stun is not None and not conn and is_stun(data):
-            self.stun(data, Flow(listener, address[0], address[1]))
+        hooks = self.hooks
+        if hooks.stun is not None and not conn and is_stun(data):
+            hooks.stun(data, Flow(listener, address[0], address[1]))
             return
         waits = self.worker.waits
         if waits.active and waits.job is None:
@@ -83,7 +71,7 @@ class Datapath(Destinations):
             return
         text = data.decode("latin-1")
         flow = Flow(listener, address[0], address[1], conn, proto)
-        for change in self.incoming_filters:
+        for change in hooks.incoming_filters:
             changed = change(text, flow)
             if changed is None:
                 return
@@ -93,7 +81,7 @@ class Datapath(Destinations):
             if msg.is_request and msg.version[:5].upper() == "HTTP/":
                 if not conn:
                     raise SipError("HTTP in a datagram")
-                if rt.http is not None and self._http(rt, msg, flow):
+                if hooks.http is not None and self._http(hooks.http, msg, flow):
                     return
         except SipError as err:
             self._bad_message(err, flow, text)
@@ -122,13 +110,12 @@ class Datapath(Destinations):
         if self._log_prefix is not None:
             self.log.about_nothing()
 
-    def _http(self, rt: Runtime, msg: SipMessage, flow: Flow) -> bool:
+    def _http(self, take: Callable[[SipMessage, Flow], bool], msg: SipMessage, flow: Flow) -> bool:
         """An HTTP request, whose answer may take its time. False when nobody wants it."""
         taken = [True]
 
         def serve() -> None:
-            if rt.http is not None:
-                taken[0] = rt.http(msg, flow)
+            taken[0] = take(msg, flow)
 
         self.worker.waits.detached(serve)
         return taken[0]
@@ -162,7 +149,7 @@ class Datapath(Destinations):
         if ctx.rt.request_defaults:
             ctx.__dict__.update(ctx.rt.request_defaults)
         self._log_about(ctx)
-        for hook in self.pre_request:
+        for hook in self.hooks.pre_request:
             if not hook(ctx):
                 return
         function = ctx.rt.functions.get(("request", None))
@@ -205,7 +192,7 @@ class Datapath(Destinations):
 
     def after_script(self, ctx: Ctx) -> None:
         """Let go of a transaction that the script made and did nothing with."""
-        for hook in self.post_script:
+        for hook in self.hooks.post_script:
             hook(ctx)
         ctx.finished = True
         t = ctx.t
@@ -214,7 +201,11 @@ class Datapath(Destinations):
         if t is None or t.request_ctx is not ctx or t.status >= 200 or t.suspended or t.waiting_timer is not None:
             return
         if not any(b.client.waiting for b in t.branches):
-            self.worker.unfinished(t, ctx)
+            unfinished = self.hooks.unfinished
+            if unfinished is not None:
+                unfinished(t, ctx)
+            else:
+                t.wait(self.now())
 
     def answer_500(self, ctx: Ctx) -> None:
         if ctx.replied or ctx.msg.method == "ACK":
@@ -274,7 +265,7 @@ class Datapath(Destinations):
         stats["core", "rcv_replies"] = stats.get(("core", "rcv_replies"), 0) + 1
         key = ("core", f"rcv_replies_{code // 100}xx")
         stats[key] = stats.get(key, 0) + 1
-        for hook in self.pre_reply.values():
+        for hook in self.hooks.pre_reply.values():
             if not hook(msg, flow):
                 return
         engine = self.worker.engine
@@ -295,7 +286,8 @@ class Datapath(Destinations):
             t.take_back(ctx)
             engine.receive_reply(t, branch, ctx, flow)
             return
-        if self.stray_reply is None or self.stray_reply(ctx):
+        stray = self.hooks.stray_reply
+        if stray is None or stray(ctx):
             self.forward_reply(ctx)
 
     def forward_reply(self, ctx: Ctx) -> bool:
@@ -326,7 +318,7 @@ class Datapath(Destinations):
 
     def send(self, dest: Dest, text: str, *, reply_ctx: Ctx | None = None) -> bool:
         """Write a message. False when it could not be sent (logged)."""
-        for change in self.outgoing_filters:
+        for change in self.hooks.outgoing_filters:
             changed = change(text, dest)
             if changed is None:
                 return False

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from kamc.runtime.context import Ctx
+from kamc.runtime.hooks import Hooks
 from kamc.runtime.net.dns.blocklist import Blocklist
 from kamc.runtime.net.dns.locate import Locator, Wanted
 from kamc.runtime.net.dns.resolver import Resolver
@@ -36,8 +37,8 @@ class Destinations:
         #: destination → own address and until when it is taken for true
         self._ways: dict[str, tuple[str, float]] = {}
         self._random = random.Random(worker.secret)
-        #: of module tls: what a run wants of a connection that it may open
-        self.tls_wish: Callable[[Ctx], tuple[str, str]] | None = None
+        #: of the generation that runs
+        self.hooks = Hooks()
         self.dns = Resolver(worker.waits, worker.clock, worker.core_param, worker.counters, worker.log)
         self.blocklist = Blocklist(worker.clock, worker.core_param)
         self.locator = Locator(self.dns, worker.core_param, self._families, self._random)
@@ -66,8 +67,8 @@ class Destinations:
             ctx.remember("unreachable", Unreachable.BLOCKED)
             return None
         dest = Dest(listener, proto, ip, port, ctx.forward_conn, connect=not ctx.forward_no_connect, close=ctx.forward_close)
-        if self.tls_wish is not None and proto == "tls":
-            dest.wish = self.tls_wish(ctx)
+        if self.hooks.tls_wish is not None and proto == "tls":
+            dest.wish = self.hooks.tls_wish(ctx)
         return dest
 
     def for_size(self, ctx: Ctx, dest: Dest, size: int) -> Dest | None:

@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Any, Final, Protocol
 
 from kamc.errors import SipError
+from kamc.runtime.hooks import Hooks
 from kamc.runtime.log import Log
 from kamc.runtime.net.endpoint import Listener
 from kamc.runtime.net.proxyproto import read_header
@@ -141,14 +142,12 @@ class TcpHub:
         self._by_remote: dict[tuple[bool, str, int], Connection] = {}
         #: the same by the listener as well, for tcp_connection_match
         self._by_socket: dict[tuple[Listener, Address], Connection] = {}
-        #: set by module tls
-        self.security: Security | None = None
+        #: of the generation that runs
+        self.hooks = Hooks()
         self._next_id = 0
         #: connections by the address that they came from, and all bytes that wait to be written
         self._by_source: dict[str, int] = {}
         self.queued = 0
-        #: modules that want to hear of the end of connections, by their names
-        self.on_closed: dict[str, Callable[[Connection, Closing], None]] = {}
 
     # -- life ------------------------------------------------------------------------------------------------------------
 
@@ -225,7 +224,7 @@ class TcpHub:
             self.log.info("%s connection %d with %s:%d closed: %s", conn.proto, conn.id, *conn.remote, why)
         if conn.opening or conn.out:
             self.lost(conn.remote)
-        for told in self.on_closed.values():
+        for told in self.hooks.connection_closed.values():
             told(conn, how)
 
     def _left(self, ip: str) -> None:
@@ -368,20 +367,21 @@ class TcpHub:
 
     def _secure(self, conn: Connection) -> None:
         """Begin the handshake: as the client of a connection that we opened, else as the server."""
-        if self.security is None:
+        security = self.hooks.security
+        if security is None:
             self.close(conn, "module tls is not loaded", Closing.OWN)
             return
         try:
             if conn.opening:
-                conn.sock = self.security.client(conn.sock, conn.listener, conn.remote, conn.wish)
+                conn.sock = security.client(conn.sock, conn.listener, conn.remote, conn.wish)
             else:
-                conn.sock = self.security.server(conn.sock, conn.listener)
+                conn.sock = security.server(conn.sock, conn.listener)
         except OSError as err:
             self.log.error("tls with %s:%d: %s", *conn.remote, err.strerror or err)
             self.close(conn, "no TLS", Closing.OWN)
             return
         conn.shaking = True
-        conn.lifetime = self.security.lifetime
+        conn.lifetime = security.lifetime
         conn.deadline = self.clock() + self.param("tcp_connect_timeout")
         self._shake(conn)
 

@@ -226,6 +226,7 @@ class Supervisor:
         worker = Worker(Log(self.log.level, 1))
         worker.argv = self.options.argv
         worker.run_dir = self.options.run_dir or str(self.core.get("rundir", "")) or "."
+        worker.serves = True
         worker.attach(self.sockets)
         overrides: dict[str, Any] = {"debug": self.log.level}
         if self.options.server_id is not None:

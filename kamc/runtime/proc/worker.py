@@ -17,16 +17,17 @@ from kamc.errors import ConfigError
 from kamc.runtime.api import Runtime
 from kamc.runtime.context import Ctx
 from kamc.runtime.counters import Counters
+from kamc.runtime.doors import Doors
 from kamc.runtime.log import Log
 from kamc.runtime.net.datapath import Datapath
 from kamc.runtime.net.endpoint import DATAGRAM, Flow, Listener
 from kamc.runtime.net.sctp import SctpEndpoint
 from kamc.runtime.net.tcp import TcpHub
 from kamc.runtime.net.udp import UdpEndpoint
+from kamc.runtime.proc.generations import Generations
 from kamc.runtime.proc.heap import INTERVAL as HEAP_INTERVAL
 from kamc.runtime.proc.heap import Heap
 from kamc.runtime.proc.loop import WorkerLoop
-from kamc.runtime.program import load_program, start_modules
 from kamc.runtime.rpc.commands import RpcRegistry, add_core_commands
 from kamc.runtime.rpc.dns import add_dns_commands
 from kamc.runtime.sip.message import parse_message
@@ -46,6 +47,8 @@ class Worker:
         self.secret = secrets.token_hex(8)
         self.argv: list[str] = []
         self.run_dir = ""
+        #: it has, or will have, real sockets
+        self.serves = False
         self.vars: dict[str, Any] = {}
         self.undefined_vars: dict[str, Any] = {}
         self.shared: dict[str, Any] = {}
@@ -60,11 +63,13 @@ class Worker:
         self.datapath = Datapath(self)
         self.engine = TmEngine(self.datapath, self.timers, f"{index:x}")
         self.waits.aside += [self._keep_vars, log.keep_prefix]
+        self.waits.pin = self._pin
+        self.generations = Generations(self)
+        self.doors = Doors()
+        add_core_commands(self.rpc, self)
+        add_dns_commands(self.rpc, self.datapath)
         self.streams = TcpHub(log, clock, self.core_param, self._stream_message, self.datapath.lost)
         self.loop: asyncio.AbstractEventLoop | None = None
-        #: called when the loop runs: modules open their sockets here
-        self.on_start: list[Callable[[asyncio.AbstractEventLoop], None]] = []
-        self.on_stop: list[Callable[[], None]] = []
         #: timers that never end: see :meth:`every`
         self.periodic = 0
         self._wake: asyncio.TimerHandle | None = None
@@ -74,20 +79,24 @@ class Worker:
     # -- generation ------------------------------------------------------------------------------------------------------
 
     def load(self, files: Mapping[str, bytes], base: str, overrides: Mapping[str, Any] | None = None) -> Runtime:
-        """Bind a build and start its modules. Raises ConfigError; the worker is as before then."""
-        rt = Runtime(self, (self.rt.generation + 1) if self.rt is not None else 1)
-        add_core_commands(self.rpc, self)
-        add_dns_commands(self.rpc, self.datapath)
-        load_program(files, rt, base)
-        rt.params.update(overrides or {})
-        rt.prepare_headers()
-        self.rt = rt
+        """Bind a build, start its modules and run it from now on. Raises ConfigError; the worker is as before then."""
+        self.generations.prepare(files, base, overrides)
+        return self.generations.activate()
+
+    def take_hooks(self, rt: Runtime) -> None:
+        """What lives longer than a generation looks at this one's hooks from now on."""
+        self.datapath.hooks = self.streams.hooks = self.engine.hooks = self.waits.hooks = rt.hooks
+        self.counters.callbacks = rt.hooks.statistics
+        self.rpc.replace(rt.hooks.rpcs)
         self.datapath.set_log_prefix(rt, rt.params.get("log_prefix") or "")
-        start_modules(rt)
-        if rt.waits:
-            self.waits.active = True
-            self.timers.run = self.waits.run
-        return rt
+
+    def _pin(self) -> Callable[[], None] | None:
+        """Keep the running generation for work that is set aside; the result ends that."""
+        rt = self.rt
+        if rt is None:
+            return None
+        rt.program_pin()
+        return rt.program_unpin
 
     def _keep_vars(self) -> Callable[[], None]:
         """``$var`` belongs to a process in Kamailio: a run that waits finds its own again."""
@@ -144,6 +153,7 @@ class Worker:
             endpoint = kind(listener, sock, self.datapath.received)
             loop.direct.add_direct(sock.fileno(), self._guarded(endpoint.readable))
         self.streams.loop = self.waits.loop = loop
+        self.doors.forget = loop.remove_reader
         if any(s.proto not in DATAGRAM for s in self.listeners):
             self.every(1.0, self.streams.close_idle)
         self.every(HEAP_INTERVAL, Heap().give_back)
@@ -170,20 +180,18 @@ class Worker:
         rt = self.rt
         if rt is None:
             raise ConfigError("a worker without a program")
-        for start in self.on_start:
-            start(loop)
+        rt.start_repeating()
         for module in rt.modules.values():
             module.child_init()
         self.run_event("core:worker-one-init")
         self._arm()
 
     def stop(self) -> None:
-        for stop in self.on_stop:
-            stop()
         self.streams.shutdown()
         if self.rt is not None:
             for module in self.rt.modules.values():
                 module.destroy()
+            self.rt.release()
 
     def core_param(self, name: str) -> Any:
         """A core parameter, 0 for one without a value."""
@@ -248,9 +256,9 @@ class Worker:
 
     # -- events ----------------------------------------------------------------------------------------------------------
 
-    def fake_context(self, kind: Routes = Routes.EVENT, flow: Flow | None = None) -> Ctx:
+    def fake_context(self, kind: Routes = Routes.EVENT, flow: Flow | None = None, rt: Runtime | None = None) -> Ctx:
         """A context over a made-up request, for event routes that no message causes; ``flow`` says where it seems to come from."""
-        rt = self.rt
+        rt = rt or self.rt
         if rt is None:
             raise ConfigError("no program is loaded")
         listener = self.listeners[0] if self.listeners else Listener("udp", "127.0.0.1", 5060)
@@ -260,14 +268,9 @@ class Worker:
         ctx.remember("faked", True)
         return ctx
 
-    def run_event(self, name: str, ctx: Ctx | None = None) -> bool:
-        rt = self.rt
+    def run_event(self, name: str, ctx: Ctx | None = None, rt: Runtime | None = None) -> bool:
+        rt = rt or self.rt
         if rt is None or not rt.has_event(name):
             return True
-        return rt.run_event(name, ctx if ctx is not None else self.fake_context())
-
-    def unfinished(self, t: Any, ctx: Ctx) -> None:
-        """A script ended with a transaction that it neither relayed, answered nor released: it waits, as in Kamailio."""
-        t.wait(self.clock())
-
+        return rt.run_event(name, ctx if ctx is not None else self.fake_context(rt=rt))
 

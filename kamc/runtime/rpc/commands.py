@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,13 +21,19 @@ class RpcFault(Exception):  # noqa: N818 - the field's word for it
 
 
 class RpcRegistry:
-    """Name → function. A later registration (a newer generation) replaces an earlier one."""
+    """Name → function."""
 
     def __init__(self) -> None:
+        self.core: dict[str, tuple[Callable[..., Any], str]] = {}
+        #: those of the core, and of the modules of the generation that runs
         self.commands: dict[str, tuple[Callable[..., Any], str]] = {}
 
     def add(self, name: str, function: Callable[..., Any], doc: str = "") -> None:
-        self.commands[name] = (function, doc)
+        self.core[name] = self.commands[name] = (function, doc)
+
+    def replace(self, commands: Mapping[str, tuple[Callable[..., Any], str]]) -> None:
+        """The commands of modules, from another generation."""
+        self.commands = {**self.core, **commands}
 
     def call(self, name: str, params: list[Any]) -> Any:
         """Run a command. Raises RpcFault."""
@@ -87,8 +93,7 @@ def add_core_commands(registry: RpcRegistry, worker: Worker) -> None:
         return found[1]
 
     def generations() -> list[dict[str, Any]]:
-        rt = worker.rt
-        return [{"generation": rt.generation, "state": "active", "pins": rt.pins, "entry": rt.entry}] if rt is not None else []
+        return worker.generations.table()
 
     registry.add("core.uptime", uptime, "Time since the server was started.")
     registry.add("core.version", version, "The server's signature.")

@@ -10,6 +10,7 @@ from kamc.declare.routes import Routes
 from kamc.errors import SipError
 from kamc.runtime.context import Branch as Target
 from kamc.runtime.context import Ctx
+from kamc.runtime.hooks import Hooks
 from kamc.runtime.net.dns.blocklist import Blocklist, Reason
 from kamc.runtime.net.endpoint import Dest, Flow, Unreachable
 from kamc.runtime.sip.build import build_request
@@ -123,12 +124,11 @@ class TmEngine:
             ("current", "waiting", "total", "local", "rpl_received", "rpl_generated", "rpl_sent", "6xx", "5xx", "4xx", "3xx", "2xx", "created", "freed",
              "delayed_free"), 0
         )  # fmt: skip
-        #: called as (event, transaction, ctx or reply) by modules that watch transactions (acc, dialog, uac)
-        self.watchers: list[Callable[[str, Transaction, Any], None]] = []
-        self.on_branch_failure: Callable[[Transaction, ClientBranch, int, float], bool] | None = None
+        #: of the generation that runs
+        self.hooks = Hooks()
 
     def notify(self, event: str, t: Transaction, what: Any = None) -> None:
-        for watcher in self.watchers:
+        for watcher in self.hooks.transactions:
             watcher(event, t, what)
 
     # -- matching --------------------------------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ class TmEngine:
         self.stats["current"] += 1
         self.stats["total"] += 1
         self.stats["created"] += 1
-        if self.watchers:
+        if self.hooks.transactions:
             self.notify("created", t, ctx)
         return t
 
@@ -219,7 +219,7 @@ class TmEngine:
         self._by_tid.pop(t.tid, None)
         self.stats["current"] -= 1
         self.stats["freed"] += 1
-        if self.watchers:
+        if self.hooks.transactions:
             self.notify("deleted", t)
 
     # -- replying --------------------------------------------------------------------------------------------------------
@@ -248,7 +248,7 @@ class TmEngine:
         self.count_reply(code, local=True)
         if code >= 200:
             t.cancel_branches(now)
-            if self.watchers:
+            if self.hooks.transactions:
                 self.notify("replied", t, (code, reason, None))
         t.send_upstream(code, text, now)
         function = t.rt.route_function("event", "tm:local-response")
@@ -366,7 +366,7 @@ class TmEngine:
         if not self.host.onsend(work, branch.dest, branch.request):
             return None, E_SEND
         t.branches.append(branch)
-        if self.watchers:
+        if self.hooks.transactions:
             self.notify("relayed", t, branch)
         return branch, 0
 
@@ -450,7 +450,7 @@ class TmEngine:
             if msg.status >= 200:
                 branch.cancel_answered()
             return
-        if self.watchers and not t.local:
+        if self.hooks.transactions and not t.local:
             self.notify("reply-in", t, (branch, msg))
         t.receive(branch, msg, flow, ctx, now)
         msg.rest()

@@ -96,7 +96,7 @@ class Transaction:
         self.status = code
         self.engine.host.send(self.reply_dest, text, reply_ctx=self.request_ctx)
         self.server.replied(now, code, self.retr_t1, reliable=self.reply_dest.proto != "udp")
-        if self.engine.watchers:
+        if self.engine.hooks.transactions:
             self.engine.notify("final", self, (code, text))
         if code >= 200:
             self.wait(now)
