@@ -129,7 +129,8 @@ class Generations:
         for rt in done:
             rt.dispose()
         worker = self.worker
-        worker.timers.arm(worker.clock() + _COLLECT_AFTER, _collect)
+        if worker.serves:
+            worker.timers.arm(worker.clock() + _COLLECT_AFTER, _collect)
 
     def table(self) -> list[dict[str, Any]]:
         """As ``kamc.generations`` shows them: the running one last. Pauses are in microseconds."""
