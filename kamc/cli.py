@@ -89,6 +89,17 @@ def _lookup_commands(sub: argparse._SubParsersAction[_Parser]) -> None:
     explain.add_argument("code", nargs="?", metavar="K0123")
     explain.set_defaults(run=commands.explain)
 
+    reload = sub.add_parser("reload", help="let a running server take its configuration again")
+    reload.add_argument("-Y", dest="run_dir", default=".", metavar="DIR", help="runtime folder of the server")
+    reload.add_argument("--dry-run", action="store_true", help="only say what would change")
+    reload.set_defaults(run=commands.reload)
+
+    rpc = sub.add_parser("rpc", help="run a command of a running server")
+    rpc.add_argument("-Y", dest="run_dir", default=".", metavar="DIR", help="runtime folder of the server")
+    rpc.add_argument("method", help="such as core.uptime or kamc.generations")
+    rpc.add_argument("params", nargs="*", help="numbers and texts; s:12 is a text")
+    rpc.set_defaults(run=commands.rpc)
+
     certs = sub.add_parser("certs", help="make an authority and a certificate, for tests")
     certs.add_argument("hosts", nargs="+", metavar="NAME", help="host name or address")
     certs.add_argument("-o", dest="out", default="certs", metavar="DIR", help="target folder (default: certs)")
@@ -113,6 +124,8 @@ def _run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument("-c", dest="check_only", action="store_true", help="check the configuration and end")
     run.add_argument("-T", dest="no_tcp", action="store_true", help="no TCP")
     run.add_argument("--alias", "--domain", dest="aliases", action="append", default=[], help="alias of this host")
+    run.add_argument("--watch", action="store_true", help="reload when the configuration changes")
+    run.add_argument("--bundle", help=argparse.SUPPRESS)
     run.add_argument("--server-id", dest="server_id", type=int)
     for flag in ("-E", "-e", "-D", "-S", "-K", "-r", "-R", "-v", "--all-errors"):
         run.add_argument(flag, dest="ignored", action="count", default=0, help=argparse.SUPPRESS)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import marshal
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -106,19 +108,13 @@ def run(options: argparse.Namespace) -> int:
             parse_option(listen)
         except ConfigError as err:
             raise UsageError(str(err)) from None
-    if os.path.isdir(path):
-        from kamc.runtime.program import read_artifact
-
-        files, base = read_artifact(Path(path)), os.path.abspath(path)
-    else:
-        from kamc.codegen.package import build_files
-
-        compiled = compiled_from(options, path)
-        report(compiled.diagnostics)
-        if compiled.program is None:
-            return BAD_CONFIG
-        files = build_files(compiled.program, parse_defines(options.defines), {"compat": options.compat}, readable=False)
-        base = os.path.dirname(os.path.abspath(path))
+    files, base, watched = _built(options, path)
+    if options.bundle:
+        Path(options.bundle).write_bytes(marshal.dumps((files, base, watched)))
+    if files is None:
+        return BAD_CONFIG
+    if options.bundle:
+        return OK
     if options.check_only:
         print("config file ok, exiting...")
         return OK
@@ -126,7 +122,47 @@ def run(options: argparse.Namespace) -> int:
         listen=options.listen, aliases=options.aliases, debug=options.debug, debug_level=options.debug_level, work_dir=options.work_dir,
         run_dir=options.run_dir, pid_file=os.path.abspath(options.pid_file) if options.pid_file else None, user=options.user, group=options.group,
         no_tcp=options.no_tcp, server_id=options.server_id, argv=["kamc", *options.argv],
+        rebuild=[sys.executable, "-m", "kamc", *options.argv, "--bundle"], watch=options.watch, watched=watched,
     )).run()  # fmt: skip
+
+
+def _built(options: argparse.Namespace, path: str) -> tuple[dict[str, bytes] | None, str, list[str]]:
+    """A build in memory (None for a configuration with errors), its folder, and the files that it comes from, also those that are not there."""
+    if os.path.isdir(path):
+        from kamc.runtime.program import read_artifact
+
+        return read_artifact(Path(path)), os.path.abspath(path), [os.path.abspath(os.path.join(path, "manifest.json"))]
+    from kamc.codegen.package import build_files
+
+    compiled = compiled_from(options, path)
+    report(compiled.diagnostics)
+    sources = (*compiled.unit.cfg.sources, *compiled.unit.cfg.absent) if compiled.unit is not None else ()
+    watched = list(dict.fromkeys(os.path.abspath(s) for s in (path, *sources)))
+    base = os.path.dirname(os.path.abspath(path))
+    if compiled.program is None:
+        return None, base, watched
+    return build_files(compiled.program, parse_defines(options.defines), {"compat": options.compat}, readable=False), base, watched
+
+
+def reload(options: argparse.Namespace) -> int:
+    """Ask a running server for another generation; 1 when it refuses."""
+    from kamc.runtime.proc.control import ask
+
+    result = ask(options.run_dir, {"do": "reload", "dry_run": options.dry_run})
+    for line in result["plan"]:
+        print(line)
+    if result["state"] == "active":
+        print(f"generation {result['generation']} runs; no worker stood still for more than {result['pause_us']} microseconds")
+    return OK
+
+
+def rpc(options: argparse.Namespace) -> int:
+    """Run a command of a running server. Numbers are numbers; ``s:`` in front keeps a text."""
+    from kamc.runtime.proc.control import ask
+
+    params = [int(p) if re.fullmatch(r"-?[0-9]+", p) else p.removeprefix("s:") for p in options.params]
+    print(json.dumps(ask(options.run_dir, {"do": "rpc", "method": options.method, "params": params}), indent=2))
+    return OK
 
 
 def certs(options: argparse.Namespace) -> int:

@@ -346,6 +346,8 @@ class CfgFile(Node):
     files: tuple[SourceFile, ...] = ()
     #: defines of the text that nothing expanded or asked for so far, with their places
     unused: tuple[tuple[str, Span], ...] = ()
+    #: paths that includes were looked for at, in vain
+    absent: tuple[str, ...] = ()
     #: names that a conditional asked for
     asked: frozenset[str] = frozenset()
 

@@ -90,6 +90,8 @@ class Preprocessor:
     defines: dict[str, str | None] = field(default_factory=dict)
     define_spans: dict[str, Span | None] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
+    #: paths of includes that could not be read, in order
+    absent: dict[str, None] = field(default_factory=dict)
     #: names that #!ifdef, #!ifndef or #!ifexp asked for
     asked: set[str] = field(default_factory=set)
     substitutions: list[Substitution] = field(default_factory=list)
@@ -250,7 +252,7 @@ class Preprocessor:
             try:
                 return path, self.read(path)
             except OSError:
-                continue
+                self.absent[path] = None
         return None
 
     # -- expressions -----------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ and two generations have to live side by side.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import linecache
@@ -54,6 +55,11 @@ def read_params(files: Mapping[str, bytes]) -> dict[str, Any]:
     return {k.lower(): v for k, v in namespace.items() if k.isupper()}
 
 
+def digest_of(files: Mapping[str, bytes]) -> str:
+    """What tells a build from others, without what only says where it came from."""
+    return hashlib.sha256(b"".join(name.encode() + files[name] for name in sorted(files) if name.startswith("bytecode/"))).hexdigest()
+
+
 def load_program(files: Mapping[str, bytes], rt: Runtime, base: str) -> dict[str, Any]:
     """Bind a build to a runtime: modules are made, parameters set, routes loaded. Returns the params.
 
@@ -61,7 +67,7 @@ def load_program(files: Mapping[str, bytes], rt: Runtime, base: str) -> dict[str
     """
     params = read_params(files)
     manifest = json.loads(files["manifest.json"])
-    rt.entry, rt.base, rt.digest = manifest["entry"], base, manifest["digest"]
+    rt.entry, rt.base, rt.digest = manifest["entry"], base, digest_of(files)
     rt.compat = manifest["options"].get("compat", "head")
     rt.waits = params["waits"]
     rt.sources = frozenset(os.path.join(base, s) for s in manifest["sources"])

@@ -95,7 +95,7 @@ class Generations:
             for module in rt.modules.values():
                 self._step(module.name, module.child_init)
             self._retire(old)
-            self.pauses.append(time.perf_counter() - began)
+            self.pauses.append(rt.prepared_in + time.perf_counter() - began)
         return rt
 
     def _step(self, name: str, step: Callable[[], object], *, strict: bool = False) -> None:
@@ -128,6 +128,8 @@ class Generations:
         self.old = [rt for rt in self.old if rt.pins]
         for rt in done:
             rt.dispose()
+        if not self.old:
+            self.worker.close_leaving()
         worker = self.worker
         if worker.serves:
             worker.timers.arm(worker.clock() + _COLLECT_AFTER, _collect)
@@ -138,7 +140,10 @@ class Generations:
         rows = [(rt, "draining") for rt in self.old] + ([(current, "active")] if current is not None else [])
         return [{"generation": rt.generation, "state": state, "pins": rt.pins, "entry": rt.entry, "digest": rt.digest[:12]} for rt, state in rows]
 
-    def pause(self, share: float) -> float:
-        """Seconds that so much of the exchanges took at most."""
+    def pauses_shown(self) -> dict[str, int]:
+        """How many exchanges are remembered, and how long they took, in microseconds."""
         ordered = sorted(self.pauses)
-        return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
+        if not ordered:
+            return {"count": 0}
+        return {"count": len(ordered)} | {name: round(ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1e6)
+                                          for name, share in (("median", 0.5), ("p99", 0.99), ("most", 1.0))}  # fmt: skip

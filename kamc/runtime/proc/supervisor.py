@@ -1,7 +1,7 @@
-"""The supervisor: binds sockets, starts the worker, replaces it when it dies, ends it on a signal.
+"""The supervisor: binds sockets, starts the workers, replaces those that die, brings new generations, ends everything on a signal.
 
 Signal handlers only note; the loop is: take notes → reap → compare what should run with what runs → correct. Exit statuses:
-0 ended on request, 1 cannot start, 70 the worker dies again and again.
+0 ended on request, 1 cannot start, 70 the workers die again and again.
 """
 
 from __future__ import annotations
@@ -9,22 +9,25 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import select
+import selectors
 import signal
 import socket
+import subprocess
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from kamc import catalogue
 from kamc.errors import ConfigError
 from kamc.runtime.log import Log, startup_error
 from kamc.runtime.net.endpoint import Listener
-from kamc.runtime.net.listen import advertised, parse_option, resolve_listeners
-from kamc.runtime.net.sctp import bind_sctp, has_sctp
-from kamc.runtime.net.tcp import bind_tcp
-from kamc.runtime.net.udp import bind_udp
+from kamc.runtime.net.listen import parse_option
+from kamc.runtime.proc import control, notify
+from kamc.runtime.proc.channel import Channel
+from kamc.runtime.proc.link import Link
+from kamc.runtime.proc.reload import Reloader
+from kamc.runtime.proc.sockets import Wanted, activated
 from kamc.runtime.proc.worker import Worker
 from kamc.runtime.program import read_params
 
@@ -33,8 +36,9 @@ _PR_SET_PDEATHSIG: Final = 1
 RESPAWN_LIMIT: Final = 10
 RESPAWN_WINDOW: Final = 10.0
 STOP_TIMEOUT: Final = 5.0
-#: enable_sctp: where the kernel has it
-_SCTP_IF_THERE: Final = 2
+#: seconds between two looks at what hangs
+_TICK: Final = 1.0
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
 
 
 @dataclass(slots=True)
@@ -53,26 +57,68 @@ class Options:
     no_tcp: bool = False
     server_id: int | None = None
     argv: list[str] = field(default_factory=list)
+    #: compiles the configuration again, into a file whose name is put behind it; empty when there is nothing to compile
+    rebuild: list[str] = field(default_factory=list)
+    #: reload when a file of the configuration changes; the files
+    watch: bool = False
+    watched: list[str] = field(default_factory=list)
 
 
 def exit_status(status: int) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
+class Handle:
+    """A worker as its supervisor knows it."""
+
+    def __init__(self, pid: int, channel: Channel) -> None:
+        self.pid, self.channel = pid, channel
+
+    def send(self, *message: Any, fds: tuple[int, ...] = ()) -> bool:
+        """False when the worker does not take it."""
+        try:
+            self.channel.send(*message, fds=fds)
+        except OSError:
+            return False
+        return True
+
+
 class Supervisor:
-    """One server: its program, its sockets, its worker."""
+    """One server: its program, its sockets, its workers."""
 
     def __init__(self, files: Mapping[str, bytes], base: str, options: Options) -> None:
-        self.files, self.base, self.options = files, base, options
+        self.files, self.base, self.options = dict(files), base, options
         self.params = read_params(files)
         self.core = dict(self.params["core"])
-        level = options.debug_level if options.debug_level is not None else int(self.core.get("debug", 0))
-        self.log = Log(level + options.debug)
+        self.log = Log(self._level(self.core))
+        self.generation = 1
         self.sockets: dict[Listener, socket.socket] = {}
-        self.worker_pid = 0
+        self.workers: dict[int, Handle] = {}
         self.deaths: list[float] = []
         self.signals: list[int] = []
         self.wake: tuple[int, int] = (-1, -1)
+        self.selector = selectors.DefaultSelector()
+        self.reloader = Reloader(self, options.rebuild, os.getcwd())
+        self.control: socket.socket | None = None
+        self.watcher: subprocess.Popen[str] | None = None
+        #: commands that workers have in hand: whose, and who waits for the answer
+        self._questions: dict[int, tuple[int, control.Answer]] = {}
+        self._serial = 0
+
+    def _level(self, core: Mapping[str, Any]) -> int:
+        level = self.options.debug_level if self.options.debug_level is not None else int(core.get("debug", 0))
+        return level + self.options.debug
+
+    def overrides(self, core: Mapping[str, Any]) -> dict[str, Any]:
+        """Core parameters that the command line has the last word about."""
+        found: dict[str, Any] = {"debug": self._level(core)}
+        if self.options.server_id is not None:
+            found["server_id"] = self.options.server_id
+        return found
+
+    @property
+    def run_dir(self) -> str:
+        return self.options.run_dir or str(self.core.get("rundir", "")) or "."
 
     # -- start -----------------------------------------------------------------------------------------------------------
 
@@ -83,79 +129,52 @@ class Supervisor:
         except (ConfigError, OSError) as err:
             startup_error(str(err))
             return 1
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD):
+        for number in _SIGNALS:
             signal.signal(number, lambda n, _frame: self.signals.append(n))
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         self.wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(self.wake[1], warn_on_full_buffer=False)
         if not self.spawn(first=True):
-            self.remove_pid_file()
+            self.clean_up()
             return 1
+        self.open_control()
+        self.watch(self.options.watched)
+        notify.notify("READY=1", f"MAINPID={os.getpid()}")
         try:
             return self.loop()
         finally:
-            self.remove_pid_file()
+            self.clean_up()
 
     def prepare(self) -> None:
         """Folders, sockets, pid file. Raises ConfigError or OSError with a sentence for the user."""
         if self.options.run_dir:
             os.makedirs(self.options.run_dir, exist_ok=True)
-        self.bind()
+        wanted = Wanted(self.params, self.options)
+        if wanted.unserved:
+            self.log.warning("not listening on %s: TLS needs enable_tls=yes and module tls, SCTP needs module sctp and a kernel that has it", " ".join(wanted.unserved))
+        self.sockets = wanted.open(activated(notify.inherited_sockets()))
         if self.options.work_dir:
             os.chdir(self.options.work_dir)
         self.write_pid_file()
         self.drop_privileges()
-
-    def bind(self) -> None:
-        items = [parse_option(text) for text in self.options.listen] or self.params["listen"]
-        listeners, unserved = resolve_listeners(items, int(self.core.get("port", 0)) or 5060, self.served(), six=bool(self.core.get("auto_bind_ipv6", 0)))
-        if unserved:
-            self.log.warning("not listening on %s: TLS needs enable_tls=yes and module tls, SCTP needs module sctp and a kernel that has it", " ".join(unserved))
-        if not listeners:
-            raise ConfigError("no UDP or TCP address to listen on")
-        listeners = advertised(listeners, str(self.core.get("advertised_address") or ""), int(self.core.get("advertised_port") or 0))
-        for listener in listeners:
-            try:
-                self.sockets[listener] = self.open(listener)
-            except OSError as err:
-                raise ConfigError(f"cannot listen on {listener}: {err.strerror or err}") from None
-
-    def served(self) -> frozenset[str]:
-        """The transports that the configuration and the command line want and this machine has."""
-        modules = self.params["modules"]
-        found = {"udp"}
-        if not self.options.no_tcp and not self.core.get("disable_tcp", 0):
-            found.add("tcp")
-            if self.core.get("enable_tls", 0) and "tls" in modules:
-                found.add("tls")
-        wanted = int(self.core.get("enable_sctp", _SCTP_IF_THERE))
-        if "sctp" in modules and wanted and not self.core.get("disable_sctp", 0) and (wanted != _SCTP_IF_THERE or has_sctp()):
-            found.add("sctp")
-        return frozenset(found)
-
-    def open(self, listener: Listener) -> socket.socket:
-        """A bound socket. Raises OSError or ConfigError."""
-        if listener.proto == "udp":
-            return bind_udp(listener, self.core_param)
-        if listener.proto == "sctp":
-            settings = {param: int(value) for module, param, value, _where in self.params["modparams"] if module == "sctp"}
-            return bind_sctp(listener, self.core_param, settings)
-        return bind_tcp(listener, self.core_param)
-
-    def core_param(self, name: str) -> Any:
-        """A core parameter: as the configuration sets it, else its default."""
-        row = catalogue.core_params().get(name)
-        return self.core.get(name, row["default"] if row is not None else None)
 
     def write_pid_file(self) -> None:
         if self.options.pid_file:
             with open(self.options.pid_file, "w", encoding="ascii") as out:
                 out.write(f"{os.getpid()}\n")
 
-    def remove_pid_file(self) -> None:
-        if self.options.pid_file:
+    def clean_up(self) -> None:
+        """What the server leaves in the file system, and the watcher, go."""
+        if self.watcher is not None:
+            self.watcher.kill()
+            self.watcher.wait()
+        paths = [self.options.pid_file] if self.options.pid_file else []
+        if self.control is not None:
+            self.control.close()
+            paths.append(os.path.join(self.run_dir, control.NAME))
+        for path in paths:
             with contextlib.suppress(OSError):
-                os.unlink(self.options.pid_file)
+                os.unlink(path)
 
     def drop_privileges(self) -> None:
         """Become the user and group of ``-u``/``-g`` or of the cfg, after the sockets are bound."""
@@ -175,33 +194,48 @@ class Supervisor:
         except (KeyError, PermissionError) as err:
             raise ConfigError(f"cannot change to user {user or '-'}, group {group or '-'}: {err}") from None
 
-    # -- worker ----------------------------------------------------------------------------------------------------------
+    def adopt(self, files: dict[str, bytes], base: str, sockets: dict[Listener, socket.socket], number: int) -> None:
+        """A reload has come through: what starts from now on starts with this."""
+        kept = set(sockets.values())
+        for sock in set(self.sockets.values()) - kept:
+            sock.close()
+        self.files, self.base, self.sockets, self.generation = files, base, sockets, number
+        self.params = read_params(files)
+        self.core = dict(self.params["core"])
+        self.log.level = self._level(self.core)
+
+    # -- workers ---------------------------------------------------------------------------------------------------------
 
     def spawn(self, *, first: bool) -> bool:
         """Fork a worker and wait until it serves. False when it could not start."""
         read, write = os.pipe()
+        own, theirs = Channel.pair()
         pid = os.fork()
         if pid == 0:
             os.close(read)
-            os._exit(self._child(write))
+            own.close()
+            os._exit(self._child(write, theirs))
         os.close(write)
+        theirs.close()
         with os.fdopen(read, "rb") as pipe:
             word = pipe.read(1)
         if word == b"+":
-            self.worker_pid = pid
+            handle = self.workers[pid] = Handle(pid, own)
+            self.selector.register(own, selectors.EVENT_READ, lambda: self.heard(handle))
             return True
+        own.close()
         status = exit_status(os.waitpid(pid, 0)[1])
         if not first:
             self.log.critical("the new worker could not start (status %d)", status)
         return False
 
-    def _child(self, write: int) -> int:
+    def _child(self, write: int, channel: Channel) -> int:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD):
+        for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
         try:
-            worker = self.make_worker()
+            worker = self.make_worker(channel)
         except ConfigError as err:
             startup_error(str(err))
             return 1
@@ -222,75 +256,190 @@ class Supervisor:
             startup_error(str(err))
             return 1
 
-    def make_worker(self) -> Worker:
+    def make_worker(self, channel: Channel) -> Worker:
         worker = Worker(Log(self.log.level, 1))
         worker.argv = self.options.argv
-        worker.run_dir = self.options.run_dir or str(self.core.get("rundir", "")) or "."
+        worker.run_dir = self.run_dir
         worker.serves = True
         worker.attach(self.sockets)
-        overrides: dict[str, Any] = {"debug": self.log.level}
-        if self.options.server_id is not None:
-            overrides["server_id"] = self.options.server_id
-        rt = worker.load(self.files, self.base, overrides)
+        aliases = []
         for alias in self.options.aliases:
-            parsed = parse_option(alias)
-            proto, addresses, port = parsed["sockets"][0]
-            rt.aliases += [(proto, a.lower(), port) for a in addresses]
+            proto, addresses, port = parse_option(alias)["sockets"][0]
+            aliases += [(proto, a.lower(), port) for a in addresses]
+        worker.link = Link(worker, channel, aliases)
+        worker.load(self.files, self.base, self.overrides(self.core), self.generation).aliases += aliases
         return worker
+
+    def heard(self, handle: Handle) -> None:
+        """A worker has something to say."""
+        try:
+            messages = handle.channel.receive()
+        except EOFError:
+            # it is about to be reaped
+            self.selector.unregister(handle.channel)
+            return
+        for kind, *rest in messages:
+            if kind == "answer":
+                ident, error, value = rest
+                _, answer = self._questions.pop(ident, (0, None))
+                if answer is not None:
+                    answer(error, value)
+            elif kind == "ask":
+                ident, what, *params = rest
+                self.asked(what, params, lambda error, value, ident=ident: handle.send("told", ident, error, value))  # type: ignore[misc]
+            else:
+                self.reloader.heard(handle, kind, rest[0], rest[1] if len(rest) > 1 else None)
+
+    # -- commands --------------------------------------------------------------------------------------------------------
+
+    def asked(self, what: str, params: list[Any], answer: Callable[[str, Any], Any]) -> None:
+        """Something that only the supervisor can do: for a worker's RPC command, or for the control socket."""
+        if what == "reload":
+            self.reloader.ask("command", dry=bool(params and params[0]), told=answer)
+        elif what == "status":
+            answer("", self.status())
+        else:
+            answer(f"unknown request {what!r}", None)
+
+    def status(self) -> dict[str, Any]:
+        return {"pid": os.getpid(), "generation": self.generation, "workers": [h.pid for h in self.workers.values()],
+                "sockets": [str(s) for s in self.sockets], "reloads": self.reloader.history}  # fmt: skip
+
+    def open_control(self) -> None:
+        try:
+            self.control = control.listen(self.run_dir)
+        except OSError as err:
+            self.log.warning("no control socket in %s: %s", self.run_dir, err.strerror or err)
+            return
+        self.selector.register(self.control, selectors.EVENT_READ, self._accept)
+
+    def _accept(self) -> None:
+        assert self.control is not None
+        with contextlib.suppress(OSError):
+            sock, _ = self.control.accept()
+            sock.setblocking(False)
+            client = control.Client(sock, self._request)
+
+            def readable() -> None:
+                if not client.readable():
+                    self.selector.unregister(sock)
+                    sock.close()
+
+            self.selector.register(sock, selectors.EVENT_READ, readable)
+
+    def _request(self, request: dict[str, Any], answer: control.Answer) -> None:
+        if request.get("do") != "rpc":
+            self.asked(str(request.get("do")), [request.get("dry_run")], answer)
+            return
+        method, params = request.get("method"), request.get("params", [])
+        handle = next(iter(self.workers.values()), None)
+        if not isinstance(method, str) or not isinstance(params, list):
+            answer("an rpc request has a method, and params that are a list", None)
+            return
+        self._serial += 1
+        self._questions[self._serial] = handle.pid if handle is not None else 0, answer
+        if handle is None or not handle.send("rpc", self._serial, method, params):
+            del self._questions[self._serial]
+            answer("no worker answers", None)
+
+    # -- watching --------------------------------------------------------------------------------------------------------
+
+    def watch(self, paths: list[str]) -> None:
+        """Reload when one of these files changes. Later calls add to them."""
+        if not self.options.watch or not paths:
+            return
+        if self.watcher is not None and self.watcher.poll() is None:
+            assert self.watcher.stdin is not None
+            with contextlib.suppress(OSError):
+                self.watcher.stdin.write("".join(f"{path}\n" for path in paths))
+                self.watcher.stdin.flush()
+            return
+        self.watcher = subprocess.Popen([sys.executable, "-m", "kamc.runtime.proc.watch", *paths], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                        cwd=self.reloader.folder, process_group=0)  # fmt: skip
+        assert self.watcher.stdout is not None
+        out = self.watcher.stdout
+
+        def readable() -> None:
+            line = os.read(out.fileno(), 4096)
+            if not line:
+                self.selector.unregister(out)
+                self.log.error("the watcher has ended; changes are not noticed any more")
+            elif b"changed" in line:
+                self.reloader.ask("a file has changed")
+
+        self.selector.register(out, selectors.EVENT_READ, readable)
 
     # -- loop ------------------------------------------------------------------------------------------------------------
 
     def loop(self) -> int:
+        self.selector.register(self.wake[0], selectors.EVENT_READ, lambda: None)
         while True:
-            self.await_signal()
+            self.await_something()
             notes, self.signals = self.signals, []
             if signal.SIGTERM in notes or signal.SIGINT in notes:
                 return self.stop()
             if signal.SIGHUP in notes:
-                self.log.notice("SIGHUP: reload comes with a later version, nothing changed")
-            died = self.reap()
-            if died is not None and not self.replace(died):
-                return 70
+                self.reloader.ask("SIGHUP")
+            if signal.SIGUSR1 in notes:
+                self.log.write(1, f"status: {self.status()}")
+            for pid, status in self.reap():
+                if not self.replace(pid, status):
+                    self.stop()
+                    return 70
+            self.reloader.look()
 
-    def await_signal(self) -> None:
-        """Sleep until a signal was noted. The wake-up pipe closes the gap between looking and sleeping."""
-        if not self.signals:
-            select.select([self.wake[0]], [], [])
+    def await_something(self) -> None:
+        """Sleep until a signal was noted or somebody writes. The wake-up pipe closes the gap between looking and sleeping."""
         with contextlib.suppress(BlockingIOError):
             os.read(self.wake[0], 512)
+        for key, _ in self.selector.select(0 if self.signals else _TICK):
+            try:
+                key.data()
+            except Exception as err:
+                self.log.error("the supervisor: %r", err)
 
-    def reap(self) -> int | None:
-        """The status of a worker that ended, or None."""
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return 1
-        return exit_status(status) if pid and pid == self.worker_pid else None
+    def reap(self) -> list[tuple[int, int]]:
+        """Workers that ended, with their statuses."""
+        found = []
+        for pid in list(self.workers):
+            try:
+                ended, status = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                ended, status = pid, 256
+            if ended:
+                found.append((pid, exit_status(status)))
+        return found
 
-    def replace(self, status: int) -> bool:
+    def replace(self, pid: int, status: int) -> bool:
         """Start a new worker for one that died; False when that happens too often."""
         now = time.monotonic()
         self.deaths = [t for t in self.deaths if now - t < RESPAWN_WINDOW] + [now]
-        self.log.critical("worker %d ended with status %d, starting another", self.worker_pid, status)
+        handle = self.workers.pop(pid)
+        with contextlib.suppress(KeyError, ValueError):
+            self.selector.unregister(handle.channel)
+        handle.channel.close()
+        self.log.critical("worker %d ended with status %d, starting another", pid, status)
+        self.reloader.died(pid)
+        for ident in [i for i, (whose, _) in self._questions.items() if whose == pid]:
+            self._questions.pop(ident)[1]("the worker died", None)
         if len(self.deaths) > RESPAWN_LIMIT:
             self.log.critical("workers die too often, giving up")
             return False
         return self.spawn(first=False)
 
     def stop(self) -> int:
-        """End the worker: SIGTERM, then SIGKILL."""
+        """End the workers: SIGTERM, then SIGKILL."""
+        notify.notify("STOPPING=1")
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.worker_pid, signal.SIGTERM)
+        for pid in self.workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + STOP_TIMEOUT
-        while time.monotonic() < deadline:
-            try:
-                pid, _ = os.waitpid(self.worker_pid, os.WNOHANG)
-            except ChildProcessError:
-                return 0
-            if pid:
-                return 0
+        while self.workers and time.monotonic() < deadline:
+            for pid, _ in self.reap():
+                del self.workers[pid]
             time.sleep(0.005)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.worker_pid, signal.SIGKILL)
+        for pid in self.workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         return 0

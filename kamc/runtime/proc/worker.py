@@ -27,6 +27,7 @@ from kamc.runtime.net.udp import UdpEndpoint
 from kamc.runtime.proc.generations import Generations
 from kamc.runtime.proc.heap import INTERVAL as HEAP_INTERVAL
 from kamc.runtime.proc.heap import Heap
+from kamc.runtime.proc.link import Link
 from kamc.runtime.proc.loop import WorkerLoop
 from kamc.runtime.rpc.commands import RpcRegistry, add_core_commands
 from kamc.runtime.rpc.dns import add_dns_commands
@@ -70,6 +71,9 @@ class Worker:
         add_dns_commands(self.rpc, self.datapath)
         self.streams = TcpHub(log, clock, self.core_param, self._stream_message, self.datapath.lost)
         self.loop: asyncio.AbstractEventLoop | None = None
+        #: to the supervisor, when there is one
+        self.link: Link | None = None
+        self._leaving: list[tuple[Listener, socket.socket]] = []
         #: timers that never end: see :meth:`every`
         self.periodic = 0
         self._wake: asyncio.TimerHandle | None = None
@@ -78,9 +82,9 @@ class Worker:
 
     # -- generation ------------------------------------------------------------------------------------------------------
 
-    def load(self, files: Mapping[str, bytes], base: str, overrides: Mapping[str, Any] | None = None) -> Runtime:
+    def load(self, files: Mapping[str, bytes], base: str, overrides: Mapping[str, Any] | None = None, number: int = 0) -> Runtime:
         """Bind a build, start its modules and run it from now on. Raises ConfigError; the worker is as before then."""
-        self.generations.prepare(files, base, overrides)
+        self.generations.prepare(files, base, overrides, number)
         return self.generations.activate()
 
     def take_hooks(self, rt: Runtime) -> None:
@@ -89,6 +93,7 @@ class Worker:
         self.counters.callbacks = rt.hooks.statistics
         self.rpc.replace(rt.hooks.rpcs)
         self.datapath.set_log_prefix(rt, rt.params.get("log_prefix") or "")
+        self.log.level = int(rt.param("debug") or 0)
 
     def _pin(self) -> Callable[[], None] | None:
         """Keep the running generation for work that is set aside; the result ends that."""
@@ -137,6 +142,55 @@ class Worker:
             self.listeners.append(listener)
             self.datapath.add_listener(listener, sock.sendto if listener.proto in DATAGRAM else self.streams.send)
 
+    def use_sockets(self, sockets: Mapping[Listener, socket.socket]) -> None:
+        """Another set of listeners: new ones are read from now on. Streams of those that are gone live on, and their datagrams are taken until
+        nothing of an older generation waits for one."""
+        gone = {s: sock for s, sock in self.sockets.items() if s not in sockets}
+        fresh = {s: sock for s, sock in sockets.items() if s not in self.sockets}
+        if not gone and not fresh:
+            return
+        self.sockets, self.listeners[:] = dict(sockets), list(sockets)
+        self.datapath.by_proto.clear()
+        for listener, sock in sockets.items():
+            self.datapath.add_listener(listener, sock.sendto if listener.proto in DATAGRAM else self.streams.send)
+        kept = set(sockets.values())
+        for listener, sock in gone.items():
+            if sock not in kept and listener.proto not in DATAGRAM:
+                self._stop_reading(listener, sock)
+            else:
+                self._leaving.append((listener, sock))
+        for listener, sock in fresh.items():
+            self._read_from(listener, sock)
+
+    def close_leaving(self) -> None:
+        """No older generation is left: nothing comes for listeners that are gone."""
+        kept = set(self.sockets.values())
+        for listener, sock in self._leaving:
+            self.datapath.senders.pop(listener, None)
+            if sock not in kept:
+                self._stop_reading(listener, sock)
+        self._leaving.clear()
+
+    def _read_from(self, listener: Listener, sock: socket.socket) -> None:
+        loop = self.loop
+        if not isinstance(loop, WorkerLoop):
+            return
+        if listener.proto not in DATAGRAM:
+            self.streams.serve(loop, listener, sock)
+            return
+        kind = UdpEndpoint if listener.proto == "udp" else SctpEndpoint
+        loop.direct.remove_direct(sock.fileno())
+        loop.direct.add_direct(sock.fileno(), self._guarded(kind(listener, sock, self.datapath.received).readable))
+
+    def _stop_reading(self, listener: Listener, sock: socket.socket) -> None:
+        loop = self.loop
+        if isinstance(loop, WorkerLoop):
+            if listener.proto in DATAGRAM:
+                loop.direct.remove_direct(sock.fileno())
+            else:
+                loop.remove_reader(sock.fileno())
+        sock.close()
+
     def run(self, ready: Callable[[], None] | None = None) -> int:
         """Serve until SIGTERM or SIGINT. Returns the exit status."""
         loop = WorkerLoop()
@@ -144,18 +198,15 @@ class Worker:
         self.loop = loop
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, loop.stop)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self.log.notice("SIGHUP: reload comes with a later version, nothing changed"))
-        for listener, sock in self.sockets.items():
-            if listener.proto not in DATAGRAM:
-                self.streams.serve(loop, listener, sock)
-                continue
-            kind = UdpEndpoint if listener.proto == "udp" else SctpEndpoint
-            endpoint = kind(listener, sock, self.datapath.received)
-            loop.direct.add_direct(sock.fileno(), self._guarded(endpoint.readable))
+        # whoever signals the whole group means the supervisor
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         self.streams.loop = self.waits.loop = loop
         self.doors.forget = loop.remove_reader
-        if any(s.proto not in DATAGRAM for s in self.listeners):
-            self.every(1.0, self.streams.close_idle)
+        for listener, sock in self.sockets.items():
+            self._read_from(listener, sock)
+        self.every(1.0, self.streams.close_idle)
+        if self.link is not None:
+            loop.add_reader(self.link.channel.fileno(), self.link.serve)
         self.every(HEAP_INTERVAL, Heap().give_back)
         self.timers.on_earlier = self._earlier
         self.start(loop)

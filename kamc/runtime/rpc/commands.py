@@ -92,6 +92,12 @@ def add_core_commands(registry: RpcRegistry, worker: Worker) -> None:
             raise RpcFault(404, f"command {name} not found")
         return found[1]
 
+    def reload(dry_run: int = 0) -> dict[str, Any]:
+        if worker.link is None:
+            raise RpcFault(500, "no supervisor")
+        found: dict[str, Any] = worker.link.ask("reload", bool(dry_run))
+        return found
+
     def generations() -> list[dict[str, Any]]:
         return worker.generations.table()
 
@@ -112,3 +118,5 @@ def add_core_commands(registry: RpcRegistry, worker: Worker) -> None:
     registry.add("system.methodHelp", help_, "What a command does.")
     registry.add("kamc.timers", lambda: {"armed": len(worker.timers), "periodic": worker.periodic}, "Timers that wait, and how many of them never end.")
     registry.add("kamc.generations", generations, "Generations of the configuration and what still runs on them.")
+    registry.add("kamc.reload", reload, "Take the configuration again; with 1 only say what would change.")
+    registry.add("kamc.reloads", lambda: worker.generations.pauses_shown(), "How long this worker stood still for the last exchanges, in microseconds.")

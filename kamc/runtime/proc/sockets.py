@@ -1,0 +1,100 @@
+"""The listening sockets of a server: which ones a build and the command line want, and opening them. They belong to the supervisor, workers
+inherit them or get them sent."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from kamc import catalogue
+from kamc.errors import ConfigError
+from kamc.runtime.net.endpoint import Listener
+from kamc.runtime.net.listen import advertised, parse_option, resolve_listeners
+from kamc.runtime.net.sctp import bind_sctp, has_sctp
+from kamc.runtime.net.tcp import bind_tcp
+from kamc.runtime.net.udp import bind_udp
+
+if TYPE_CHECKING:
+    from kamc.runtime.proc.supervisor import Options
+
+#: enable_sctp: where the kernel has it
+_SCTP_IF_THERE: Final = 2
+_KINDS: Final = {"udp": socket.SOCK_DGRAM, "tcp": socket.SOCK_STREAM, "tls": socket.SOCK_STREAM, "sctp": socket.SOCK_SEQPACKET}
+
+Place = tuple[str, str, int]
+
+
+def place(s: Listener) -> Place:
+    """What a socket is bound to."""
+    return s.proto, s.host, s.port
+
+
+class Wanted:
+    """The listeners of a build. Raises ConfigError for those that cannot be understood. ``unserved`` are those of transports that are off."""
+
+    def __init__(self, params: Mapping[str, Any], options: Options) -> None:
+        self.params, self.options = params, options
+        self.core = dict(params["core"])
+        items = [parse_option(text) for text in options.listen] or params["listen"]
+        found, self.unserved = resolve_listeners(items, int(self.core.get("port", 0)) or 5060, self._served(), six=bool(self.core.get("auto_bind_ipv6", 0)))
+        if not found:
+            raise ConfigError("no UDP or TCP address to listen on")
+        self.listeners = advertised(found, str(self.core.get("advertised_address") or ""), int(self.core.get("advertised_port") or 0))
+
+    def _served(self) -> frozenset[str]:
+        """The transports that the configuration and the command line want and this machine has."""
+        modules = self.params["modules"]
+        found = {"udp"}
+        if not self.options.no_tcp and not self.core.get("disable_tcp", 0):
+            found.add("tcp")
+            if self.core.get("enable_tls", 0) and "tls" in modules:
+                found.add("tls")
+        wanted = int(self.core.get("enable_sctp", _SCTP_IF_THERE))
+        if "sctp" in modules and wanted and not self.core.get("disable_sctp", 0) and (wanted != _SCTP_IF_THERE or has_sctp()):
+            found.add("sctp")
+        return frozenset(found)
+
+    def param(self, name: str) -> Any:
+        """A core parameter: as the configuration sets it, else its default."""
+        row = catalogue.core_params().get(name)
+        return self.core.get(name, row["default"] if row is not None else None)
+
+    def open(self, have: Mapping[Place, socket.socket]) -> dict[Listener, socket.socket]:
+        """A socket for each listener: one that is there, else a new one. Raises ConfigError, and has opened nothing then."""
+        found: dict[Listener, socket.socket] = {}
+        fresh: list[socket.socket] = []
+        for listener in self.listeners:
+            sock = have.get(place(listener))
+            if sock is None:
+                try:
+                    sock = self._bind(listener)
+                except OSError as err:
+                    for one in fresh:
+                        one.close()
+                    raise ConfigError(f"cannot listen on {listener}: {err.strerror or err}") from None
+                fresh.append(sock)
+            found[listener] = sock
+        return found
+
+    def _bind(self, listener: Listener) -> socket.socket:
+        if listener.proto == "udp":
+            return bind_udp(listener, self.param)
+        if listener.proto == "sctp":
+            settings = {param: int(value) for module, param, value, _where in self.params["modparams"] if module == "sctp"}
+            return bind_sctp(listener, self.param, settings)
+        return bind_tcp(listener, self.param)
+
+
+def activated(sockets: list[socket.socket]) -> dict[Place, socket.socket]:
+    """Sockets of socket activation, by where they are bound; TCP ones stand for TLS as well."""
+    found: dict[Place, socket.socket] = {}
+    for sock in sockets:
+        sock.setblocking(False)
+        name = sock.getsockname()
+        if not isinstance(name, tuple):
+            continue
+        for proto, kind in _KINDS.items():
+            if sock.type == kind:
+                found[proto, str(name[0]), int(name[1])] = sock
+    return found

@@ -1,0 +1,132 @@
+"""A process that watches files and says when they have changed: one line on stdout for each change, when it has settled.
+
+    python -m kamc.runtime.proc.watch FILE...
+
+Folders are watched, not files: editors write beside and rename, truncate and write, or exchange a symbolic link (Kubernetes config maps). What
+counts is the content that a path leads to; a file that is not there yet may come. More paths are read from stdin, one a line; its end ends
+the process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import threading
+from typing import Any, Final
+
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
+
+#: seconds without an event before the files are looked at
+SETTLE: Final = 0.2
+#: seconds after which they are looked at anyway: file systems that tell nothing of changes made elsewhere
+LOOK: Final = 30.0
+
+
+def folders_of(path: str) -> set[str]:
+    """The folders in which something may change what a path leads to: of each symbolic link on the way, and of the file itself."""
+    found = set()
+    at = os.path.abspath(path)
+    for _ in range(40):
+        folder = os.path.dirname(at)
+        while not os.path.isdir(folder):
+            folder = os.path.dirname(folder)
+        found.add(folder)
+        # a link may stand for any part of the path
+        part, rest = at, []
+        while part != "/" and not os.path.islink(part):
+            part, name = os.path.split(part)
+            rest.append(name)
+        if part == "/":
+            return found
+        found.add(os.path.dirname(part))
+        at = os.path.normpath(os.path.join(os.path.dirname(part), os.readlink(part), *reversed(rest)))
+    return found
+
+
+def print_of(path: str) -> bytes:
+    """What a file holds, as a digest; empty for one that cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.sha256(file.read()).digest()
+    except OSError:
+        return b""
+
+
+class Watch(FileSystemEventHandler):
+    """``changed`` is called, in a thread of its own, when contents have changed and then nothing has for ``SETTLE`` seconds."""
+
+    def __init__(self, paths: list[str], changed: Any) -> None:
+        self.changed = changed
+        self.paths: dict[str, bytes] = {}
+        self.stirred, self.ended = threading.Event(), threading.Event()
+        self.observer = Observer()
+        self._folders: set[str] = set()
+        self._lock = threading.Lock()
+        self.add(paths)
+
+    def add(self, paths: list[str]) -> None:
+        with self._lock:
+            for path in paths:
+                self.paths.setdefault(path, print_of(path))
+            self._watch_folders()
+
+    def _watch_folders(self) -> None:
+        for folder in sorted(set().union(*map(folders_of, self.paths)) - self._folders if self.paths else ()):
+            try:
+                self.observer.schedule(self, folder, recursive=False)
+            except OSError as err:
+                print(f"kamc: cannot watch {folder}: {err}", file=sys.stderr)
+            self._folders.add(folder)
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        if event.event_type not in ("opened", "closed_no_write"):
+            self.stirred.set()
+
+    def run(self) -> None:
+        """Until ``ended`` is set."""
+        self.observer.start()
+        while not self.ended.is_set():
+            if self.stirred.wait(LOOK):
+                while self.stirred.is_set() and not self.ended.is_set():
+                    self.stirred.clear()
+                    self.stirred.wait(SETTLE)
+            if not self.ended.is_set() and self._differs():
+                self.changed()
+        self.observer.stop()
+        self.observer.join()
+
+    def _differs(self) -> bool:
+        with self._lock:
+            now = {path: print_of(path) for path in self.paths}
+            differs = now != self.paths
+            self.paths = now
+            self._watch_folders()
+        return differs
+
+    def stop(self) -> None:
+        self.ended.set()
+        self.stirred.set()
+
+
+def main(paths: list[str]) -> int:
+    def say() -> None:
+        try:
+            print("changed", flush=True)
+        except OSError:
+            watch.stop()
+
+    watch = Watch(paths, say)
+    thread = threading.Thread(target=watch.run)
+    thread.start()
+    print("ready", flush=True)
+    for line in sys.stdin:
+        watch.add([line.rstrip("\n")])
+    watch.stop()
+    thread.join()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
