@@ -97,6 +97,8 @@ class Waits:
                 self.report(error)
                 error = None
             self._pool.append(me)
+            # a pooled greenlet keeps nothing of what it did last
+            del function, args, job
             parent = me.parent
             assert parent is not None
             function, args = parent.switch(error)

@@ -71,6 +71,7 @@ class Watch(FileSystemEventHandler):
             for path in paths:
                 self.paths.setdefault(path, print_of(path))
             self._watch_folders()
+        self.stirred.set()
 
     def _watch_folders(self) -> None:
         for folder in sorted(set().union(*map(folders_of, self.paths)) - self._folders if self.paths else ()):
@@ -87,6 +88,8 @@ class Watch(FileSystemEventHandler):
     def run(self) -> None:
         """Until ``ended`` is set."""
         self.observer.start()
+        # what happened before that has told nobody
+        self.stirred.set()
         while not self.ended.is_set():
             if self.stirred.wait(LOOK):
                 while self.stirred.is_set() and not self.ended.is_set():
