@@ -59,18 +59,18 @@ def bench(tmp_path: Path) -> Callable[..., Bench]:
 
 
 class Server:
-    """``kamc run`` on an ephemeral port."""
+    """``kamc run`` on an ephemeral port, or on the one of its configuration. ``target`` is what runs instead of the text."""
 
-    def __init__(self, folder: Path, text: str, *args: str) -> None:
+    def __init__(self, folder: Path, text: str, *args: str, port: int = 0, target: Path | None = None) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+            self.port = port or int(probe.getsockname()[1])
         self.cfg = folder / "kamailio.cfg"
         self.cfg.write_text(text, encoding="latin-1")
         self.log_path = folder / "log"
         self.log = self.log_path.open("wb")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "kamc", "run", str(self.cfg), "-l", f"udp:127.0.0.1:{self.port}", "-Y", str(folder), *args],
+            [sys.executable, "-m", "kamc", "run", str(target or self.cfg), *(() if port else ("-l", f"udp:127.0.0.1:{self.port}")), "-Y", str(folder), *args],
             stdout=self.log, stderr=self.log, cwd=ROOT, start_new_session=True,
         )  # fmt: skip
         self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -135,10 +135,10 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Start servers; they are ended with the test."""
     started: list[Server] = []
 
-    def run(text: str, *args: str, ready: bool = True) -> Server:
+    def run(text: str, *args: str, ready: bool = True, port: int = 0, target: Path | None = None) -> Server:
         folder = tmp_path / f"server{len(started)}"
         folder.mkdir()
-        server = Server(folder, text, *args)
+        server = Server(folder, text, *args, port=port, target=target)
         started.append(server)
         if ready:
             server.wait_ready()

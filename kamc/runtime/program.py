@@ -56,8 +56,8 @@ def read_params(files: Mapping[str, bytes]) -> dict[str, Any]:
 
 
 def digest_of(files: Mapping[str, bytes]) -> str:
-    """What tells a build from others, without what only says where it came from."""
-    return hashlib.sha256(b"".join(name.encode() + files[name] for name in sorted(files) if name.startswith("bytecode/"))).hexdigest()
+    """What tells a build from others; a change of its sources that changes no code is none."""
+    return hashlib.sha256(b"".join(name.encode() + files[name][_HEADER:] for name in sorted(files) if name.startswith("bytecode/"))).hexdigest()
 
 
 def load_program(files: Mapping[str, bytes], rt: Runtime, base: str) -> dict[str, Any]:

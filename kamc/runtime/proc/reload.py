@@ -69,6 +69,11 @@ class Reloader:
         self.next: Round | None = None
         self.history: list[dict[str, Any]] = []
 
+    @property
+    def state(self) -> str:
+        one = self.current
+        return "idle" if one is None else "activating" if one.activating else "preparing" if one.number else "compiling"
+
     # -- asking ----------------------------------------------------------------------------------------------------------
 
     def ask(self, why: str, *, dry: bool = False, told: Told | None = None) -> None:

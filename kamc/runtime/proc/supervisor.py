@@ -303,7 +303,7 @@ class Supervisor:
 
     def status(self) -> dict[str, Any]:
         return {"pid": os.getpid(), "generation": self.generation, "workers": [h.pid for h in self.workers.values()],
-                "sockets": [str(s) for s in self.sockets], "reloads": self.reloader.history}  # fmt: skip
+                "sockets": [str(s) for s in self.sockets], "reload": self.reloader.state, "reloads": self.reloader.history}  # fmt: skip
 
     def open_control(self) -> None:
         try:
