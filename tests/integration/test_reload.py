@@ -114,7 +114,7 @@ def test_an_address_that_is_taken_changes_nothing(serve: Callable[..., Server]) 
         probe.close()
         server = serve(text("one", f"listen=udp:127.0.0.1:{own}"), port=own)
         server.cfg.write_text(text("two", f"listen=udp:127.0.0.1:{own}\nlisten=udp:127.0.0.1:{taken.getsockname()[1]}"))
-        with pytest.raises(ConfigError, match="cannot listen on udp:127.0.0.1"):
+        with pytest.raises(ConfigError, match="cannot listen on udp"):
             reload(server)
     assert answer(server) == "one"
 
