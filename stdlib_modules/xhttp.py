@@ -47,9 +47,6 @@ class Xhttp(Module):
         ctx = Ctx(self.rt, seen, flow, Routes.REQUEST)
         ctx.remember("answer_500", lambda ctx: self.xhttp_reply(ctx, 500, "Internal Server Error", "", ""))
         self.rt.datapath.run_request(self.rt.functions[_EVENT], ctx)
-        if not ctx.replied:
-            # a client that waits for what nobody sends holds its connection for nothing
-            self.rt.worker.streams.hang_up(flow.conn, "the script did not answer the HTTP request")
         return True
 
     @pv("hu")

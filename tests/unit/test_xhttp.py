@@ -18,6 +18,7 @@ request_route { sl_send_reply("200", "OK"); }
 event_route[xhttp:request] {
     if ($hu == "/RPC") { jsonrpc_dispatch(); exit; }
     if ($hu == "/silent") { exit; }
+    if ($hu == "/refused") { xhttp_reply("200", "Fine", "", ""); return -1; }
     if ($hu == "/twice") { xhttp_reply("404", "First", "", ""); }
     xhttp_reply("200", "Fine", "text/plain", "$rm $rb");
 }
@@ -95,9 +96,13 @@ def test_a_second_answer_is_not_sent(http: Http) -> None:
     assert not closed
 
 
-def test_silence_of_the_script_ends_the_connection(http: Http) -> None:
-    assert http.ask(post("", "/silent")) == ("", True)
-    assert http.ask(post("no json", "/RPC")) == ("", True)
+def test_a_negative_result_of_the_script_ends_the_connection(http: Http) -> None:
+    """As in the real one, 5.6.3; tcp_script_mode keeps it open."""
+    assert http.ask(post("", "/silent")) == ("", False)
+    assert http.ask(post("no json", "/RPC")) == ("", False)
+    answer, closed = http.ask(post("", "/refused"))
+    assert answer.startswith("HTTP/1.1 200 Fine")
+    assert closed
 
 
 @pytest.mark.parametrize(

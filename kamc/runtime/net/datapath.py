@@ -181,14 +181,18 @@ class Datapath(Destinations):
                 _ = self.log.prefix
 
     def run_request(self, function: Callable[[Ctx], Any], ctx: Ctx) -> None:
-        """Run the request route. An exception in it is logged with its cfg line and answered 500."""
+        """Run the request route. An exception in it is logged with its cfg line and answered 500; a negative result ends the connection
+        that the request came by, unless tcp_script_mode says otherwise."""
         try:
-            function(ctx)
+            result = function(ctx)
         except Exit:
             return
         except Exception as err:  # whatever a module function raises must not end the worker
             self.report(err, ctx)
             self.answer_500(ctx)
+            return
+        if ctx.flow.conn and isinstance(result, int) and result < 0 and not ctx.rt.param("tcp_script_mode"):
+            self.worker.streams.finish(ctx.flow.conn, "the script has refused what came")
 
     def after_script(self, ctx: Ctx) -> None:
         """Let go of a transaction that the script made and did nothing with."""

@@ -240,6 +240,14 @@ class TcpHub:
         if conn is not None:
             self.close(conn, why)
 
+    def finish(self, number: int, why: str) -> None:
+        """Close a connection by its number once all that was written to it has left."""
+        conn = self.connections.get(number)
+        if conn is not None and conn.out:
+            conn.close_when_sent = True
+        elif conn is not None:
+            self.close(conn, why)
+
     def close_idle(self) -> None:
         """Close what is over its lifetime or could not be opened in time. Called once a second."""
         now = self.clock()
