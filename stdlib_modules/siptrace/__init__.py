@@ -22,6 +22,7 @@ from kamc.runtime.pv.bind import BoundPv
 from kamc.runtime.rpc.commands import RpcFault
 from kamc.runtime.sip.message import SipMessage, parse_message
 from kamc.runtime.sip.uri import parse_uri
+from kamc.runtime.store.mirror import Codec
 from kamc.runtime.tm.transaction import Transaction
 from stdlib_modules.siptrace.hep import LOG, Way, encode, encode_old
 
@@ -78,7 +79,7 @@ class Siptrace(Module):
         self.user = self.rt.pv(p.traced_user_avp) if p.traced_user_avp else None
         self.table = self.rt.pv(p.trace_table_avp) if p.trace_table_avp else None
         #: "call-id" or "call-id\ncseq" → where its copies go
-        self.followed = self.rt.store.table("siptrace")
+        self.followed = self.rt.store.table("siptrace", codec=Codec(list, tuple))
         self.current: tuple[Way, str] | None = None
         self.rt.hooks.incoming_filters.append(self.incoming)
         self.rt.hooks.outgoing_filters.append(self.outgoing)

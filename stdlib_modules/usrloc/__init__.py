@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 from kamc.declare import Module
 from kamc.errors import ConfigError
@@ -13,12 +13,16 @@ from kamc.runtime.db import DbError
 from kamc.runtime.net.tcp import Connection
 from kamc.runtime.sip.uri import parse_uri
 from kamc.runtime.store.local import LocalTable
-from stdlib_modules.usrloc.binding import NO_AGENT, Binding, placed, same_contact
+from kamc.runtime.store.mirror import Codec
+from stdlib_modules.usrloc.binding import NO_AGENT, Binding, packed, placed, same_contact, unpacked
 from stdlib_modules.usrloc.commands import Commands
 from stdlib_modules.usrloc.database import DB_ONLY, LOAD_ONLY, WRITE_BACK, WRITE_THROUGH, LocationDatabase
 from stdlib_modules.usrloc.keepalive import Keepalives
 
 __all__ = ["NO_AGENT", "Binding", "Usrloc", "placed"]
+
+
+_CODEC: Final = Codec(packed, unpacked)
 
 
 class Usrloc(Module, Commands, Keepalives):
@@ -127,7 +131,7 @@ class Usrloc(Module, Commands, Keepalives):
         self.rt.every(max(1, p.timer_interval), self.expire)
         if p.ka_mode:
             self.rt.every(max(1, p.timer_interval), self.keep_alive)
-        for domain in self._preloaded():
+        for domain in (*self._preloaded(), *(name.removeprefix("usrloc.") for name in self.rt.store.names("usrloc."))):
             self.table(domain)
 
     def destroy(self) -> None:
@@ -140,7 +144,7 @@ class Usrloc(Module, Commands, Keepalives):
         found = self.domains.get(domain)
         if found is None:
             known = self.rt.store.has(f"usrloc.{domain}")
-            found = self.domains[domain] = self.rt.store.table(f"usrloc.{domain}")
+            found = self.domains[domain] = self.rt.store.table(f"usrloc.{domain}", codec=_CODEC)
             self.rt.hooks.statistics["usrloc", f"{domain}-users"] = lambda: len(self.domains[domain])
             self.rt.hooks.statistics["usrloc", f"{domain}-contacts"] = lambda: sum(len(b) for _, b in self.domains[domain].scan())
             self.rt.counters.register("usrloc", f"{domain}-expires")

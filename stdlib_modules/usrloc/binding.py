@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from kamc.runtime.sip.uri import parse_uri
@@ -40,6 +40,19 @@ class Binding:
     #: when it last answered a keepalive, and how many microseconds that took
     heard: float = 0.0
     roundtrip: int = 0
+
+
+def packed(held: list[Binding]) -> list[list[Any]]:
+    """Contacts as plain data, for the store."""
+    return [[getattr(b, name) for name in _FIELDS] for b in held]
+
+
+def unpacked(rows: list[list[Any]]) -> list[Binding]:
+    """The reverse. Raises TypeError for what was written by something else."""
+    return [Binding(*row) for row in rows]
+
+
+_FIELDS: Final = tuple(f.name for f in fields(Binding))
 
 
 def same_contact(a: str, b: str) -> bool:

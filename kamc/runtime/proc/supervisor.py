@@ -9,11 +9,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import secrets
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -30,6 +33,7 @@ from kamc.runtime.proc.reload import Reloader
 from kamc.runtime.proc.sockets import Wanted, activated
 from kamc.runtime.proc.worker import Worker
 from kamc.runtime.program import read_params
+from kamc.runtime.store.mirror import Mirror
 
 _PR_SET_PDEATHSIG: Final = 1
 #: a worker that dies this many times within the window ends the server
@@ -56,6 +60,8 @@ class Options:
     group: str | None = None
     no_tcp: bool = False
     server_id: int | None = None
+    #: folder of the store that outlives the server; None for one that lives as long as it
+    store: str | None = None
     argv: list[str] = field(default_factory=list)
     #: compiles the configuration again, into a file whose name is put behind it; empty when there is nothing to compile
     rebuild: list[str] = field(default_factory=list)
@@ -100,6 +106,8 @@ class Supervisor:
         self.selector = selectors.DefaultSelector()
         self.reloader = Reloader(self, options.rebuild, os.getcwd())
         self.control: socket.socket | None = None
+        self.store = options.store or ""
+        self.secret = secrets.token_hex(8)
         self.watcher: subprocess.Popen[str] | None = None
         #: commands that workers have in hand: whose, and who waits for the answer
         self._questions: dict[int, tuple[int, control.Answer]] = {}
@@ -157,6 +165,20 @@ class Supervisor:
             os.chdir(self.options.work_dir)
         self.write_pid_file()
         self.drop_privileges()
+        if self.store:
+            self.secret = self._kept_secret()
+        else:
+            self.store = tempfile.mkdtemp(prefix="kamc-store-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
+
+    def _kept_secret(self) -> str:
+        """The secret of a store that outlives the server: tags and masks that it has given out stay readable. Raises OSError."""
+        os.makedirs(self.store, mode=0o700, exist_ok=True)
+        path = os.path.join(self.store, "secret")
+        with contextlib.suppress(FileNotFoundError), open(path, encoding="ascii") as file:
+            return file.read().strip() or self.secret
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+            file.write(self.secret)
+        return self.secret
 
     def write_pid_file(self) -> None:
         if self.options.pid_file:
@@ -175,6 +197,8 @@ class Supervisor:
         for path in paths:
             with contextlib.suppress(OSError):
                 os.unlink(path)
+        if not self.options.store:
+            shutil.rmtree(self.store, ignore_errors=True)
 
     def drop_privileges(self) -> None:
         """Become the user and group of ``-u``/``-g`` or of the cfg, after the sockets are bound."""
@@ -257,7 +281,8 @@ class Supervisor:
             return 1
 
     def make_worker(self, channel: Channel) -> Worker:
-        worker = Worker(Log(self.log.level, 1))
+        log = Log(self.log.level, 1)
+        worker = Worker(log, mirror=Mirror(self.store, log), secret=self.secret)
         worker.argv = self.options.argv
         worker.run_dir = self.run_dir
         worker.serves = True

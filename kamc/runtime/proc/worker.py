@@ -10,7 +10,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from kamc.declare.routes import Routes
 from kamc.errors import ConfigError
@@ -32,30 +32,36 @@ from kamc.runtime.proc.loop import WorkerLoop
 from kamc.runtime.rpc.commands import RpcRegistry, add_core_commands
 from kamc.runtime.rpc.dns import add_dns_commands
 from kamc.runtime.sip.message import parse_message
-from kamc.runtime.store.local import LocalStore
+from kamc.runtime.store.local import LocalStore, SharedVars
+from kamc.runtime.store.mirror import Mirror
 from kamc.runtime.tm.engine import TmEngine
 from kamc.runtime.tm.timers import TimerTable
 from kamc.runtime.waits import Waits
+
+#: seconds between two sweeps of the store
+_SWEEP: Final = 60.0
 
 
 class Worker:
     """What outlives a generation, and the current one (``rt``)."""
 
-    def __init__(self, log: Log, *, index: int = 0, clock: Callable[[], float] = time.monotonic, wall_clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, log: Log, *, index: int = 0, mirror: Mirror | None = None, secret: str = "", clock: Callable[[], float] = time.monotonic,
+                 wall_clock: Callable[[], float] = time.time) -> None:  # fmt: skip
         self.log = log
         self.index = index
         self.clock, self.wall_clock = clock, wall_clock
-        self.secret = secrets.token_hex(8)
+        #: of the whole server: what it puts into tags and masks, other workers understand
+        self.secret = secret or secrets.token_hex(8)
         self.argv: list[str] = []
         self.run_dir = ""
         #: it has, or will have, real sockets
         self.serves = False
         self.vars: dict[str, Any] = {}
         self.undefined_vars: dict[str, Any] = {}
-        self.shared: dict[str, Any] = {}
         self.counters = Counters()
         self.timers = TimerTable()
-        self.store = LocalStore(wall_clock)
+        self.store = LocalStore(wall_clock, mirror)
+        self.shared: dict[str, Any] = SharedVars(self.store.table("shv"))
         self.rpc = RpcRegistry()
         self.rt: Runtime | None = None
         self.listeners: list[Listener] = []
@@ -208,6 +214,7 @@ class Worker:
         if self.link is not None:
             loop.add_reader(self.link.channel.fileno(), self.link.serve)
         self.every(HEAP_INTERVAL, Heap().give_back)
+        self.every(_SWEEP, self.store.sweep)
         self.timers.on_earlier = self._earlier
         self.start(loop)
         # what was loaded lives for ever: keep it out of every collection
@@ -243,6 +250,8 @@ class Worker:
             for module in self.rt.modules.values():
                 module.destroy()
             self.rt.release()
+        if self.store.mirror is not None:
+            self.store.mirror.close()
 
     def core_param(self, name: str) -> Any:
         """A core parameter, 0 for one without a value."""

@@ -1,9 +1,11 @@
-"""The store of a single worker: named tables in this process."""
+"""The store of a single worker: named tables in this process, and if wanted a copy of them in a file."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
+
+from kamc.runtime.store.mirror import PLAIN, Codec, Mirror
 
 
 class Table(Protocol):
@@ -74,6 +76,10 @@ class LocalTable:
     def clear(self) -> None:
         self._data.clear()
 
+    def sweep(self) -> int:
+        """Forget what is over its time and that nobody collects. Returns how many there were."""
+        return 0 if self._collected else len(self.take_expired())
+
     def put(self, key: str, value: Any, expires: float = 0) -> None:
         self._data[key] = (value, expires)
 
@@ -99,20 +105,98 @@ class LocalTable:
         return len(self._data)
 
 
-class LocalStore:
-    """Named tables, created on first use."""
+class MirroredTable(LocalTable):
+    """The same with a copy in a file, from which it begins."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    __slots__ = ("_codec", "_mirror", "_name")
+
+    def __init__(self, clock: Callable[[], float], mirror: Mirror, name: str, codec: Codec, *, collected: bool = False) -> None:
+        super().__init__(clock, collected=collected)
+        self._mirror, self._name, self._codec = mirror, name, codec
+        for key, value, expires in mirror.load(name, codec):
+            self._data[key] = (value, expires)
+
+    def put(self, key: str, value: Any, expires: float = 0) -> None:
+        self._data[key] = (value, expires)
+        self._mirror.put(self._name, key, self._codec.pack(value), expires)
+
+    def set_expires(self, key: str, expires: float) -> bool:
+        if not super().set_expires(key, expires):
+            return False
+        self._mirror.put(self._name, key, self._codec.pack(self._data[key][0]), expires)
+        return True
+
+    def update(self, key: str, change: Callable[[Any], Any]) -> Any:
+        value = super().update(key, change)
+        if value is None:
+            self._mirror.delete(self._name, key)
+        else:
+            self._mirror.put(self._name, key, self._codec.pack(value), self._data[key][1])
+        return value
+
+    def delete(self, key: str) -> bool:
+        found = super().delete(key)
+        if found:
+            self._mirror.delete(self._name, key)
+        return found
+
+    def take_expired(self) -> list[tuple[str, Any]]:
+        over = super().take_expired()
+        for key, _ in over:
+            self._mirror.delete(self._name, key)
+        return over
+
+    def clear(self) -> None:
+        super().clear()
+        self._mirror.clear(self._name)
+
+
+class SharedVars(dict[str, Any]):
+    """``$shv``: variables of all processes, with a copy in a table."""
+
+    def __init__(self, table: LocalTable) -> None:
+        super().__init__(table.scan())
+        self._table = table
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if self.get(name) != value or name not in self:
+            super().__setitem__(name, value)
+            self._table.put(name, value)
+
+    def __delitem__(self, name: str) -> None:
+        super().__delitem__(name)
+        self._table.delete(name)
+
+
+class LocalStore:
+    """Named tables, created on first use. With a ``mirror`` they begin with what an earlier worker has left, and are kept for the next."""
+
+    def __init__(self, clock: Callable[[], float], mirror: Mirror | None = None) -> None:
         self._clock = clock
+        self.mirror = mirror
         self._tables: dict[str, LocalTable] = {}
 
-    def has(self, name: str) -> bool:
-        """Whether a table has been used."""
-        return name in self._tables
+    def sweep(self) -> None:
+        """Now and then: forget what is over its time."""
+        for table in self._tables.values():
+            table.sweep()
 
-    def table(self, name: str, *, collected: bool = False) -> LocalTable:
-        """``collected`` counts for the first use of a name: see :class:`LocalTable`."""
+    def names(self, prefix: str) -> list[str]:
+        """Tables that have been used, or that an earlier worker has left."""
+        left = self.mirror.names() if self.mirror is not None else []
+        return [name for name in dict.fromkeys((*self._tables, *left)) if name.startswith(prefix)]
+
+    def has(self, name: str) -> bool:
+        """Whether a table has been used, or an earlier worker has left something in it."""
+        return name in self._tables or (self.mirror is not None and self.mirror.count(name) > 0)
+
+    def table(self, name: str, *, collected: bool = False, codec: Codec = PLAIN) -> LocalTable:
+        """``collected`` and ``codec`` count for the first use of a name: see :class:`LocalTable`, :class:`~.mirror.Codec`."""
         found = self._tables.get(name)
         if found is None:
-            found = self._tables[name] = LocalTable(self._clock, collected=collected)
+            if self.mirror is None:
+                found = LocalTable(self._clock, collected=collected)
+            else:
+                found = MirroredTable(self._clock, self.mirror, name, codec, collected=collected)
+            self._tables[name] = found
         return found

@@ -1,0 +1,121 @@
+"""The store's copy in a file (LMDB): what a worker puts into its tables is there for the one that takes its place, or for the next start.
+
+Tables are read from memory; every change is written through, in a transaction of its own, without waiting for the disk: the file is the
+system's as soon as the change returns, whatever happens to the process. Values travel as JSON, so that a file that somebody has damaged
+can do no more than be refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
+
+import lmdb
+
+from kamc.errors import ConfigError
+from kamc.runtime.log import Log
+
+#: bytes that the file may grow to; it takes only what is used
+_MAP_SIZE: Final = 1 << 32
+_MOST_TABLES: Final = 1024
+#: a longer key is kept by its beginning and its digest in the value; LMDB's own limit
+_LONGEST_KEY: Final = 511
+
+
+class Codec(NamedTuple):
+    """How the values of a table become plain data (texts, numbers, lists, dicts, None) and come back."""
+
+    pack: Callable[[Any], Any]
+    unpack: Callable[[Any], Any]
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+PLAIN: Final = Codec(_same, _same)
+
+
+class Mirror:
+    """One environment. Opened after the fork, by one worker at a time. Raises ConfigError."""
+
+    def __init__(self, folder: str, log: Log) -> None:
+        self.log = log
+        self._tables: dict[str, Any] = {}
+        #: changes that could not be written
+        self.failed = 0
+        try:
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            self._env = lmdb.open(folder, map_size=_MAP_SIZE, max_dbs=_MOST_TABLES, sync=False, metasync=False, mode=0o600, lock=True)
+        except (OSError, lmdb.Error) as err:
+            raise ConfigError(f"cannot open the store in {folder}: {err}") from None
+
+    def _table(self, name: str) -> Any:
+        found = self._tables.get(name)
+        if found is None:
+            found = self._tables[name] = self._env.open_db(name.encode("latin-1", "replace"))
+        return found
+
+    def names(self) -> list[str]:
+        with self._env.begin() as txn:
+            return [bytes(k).decode("latin-1") for k, _ in txn.cursor()]
+
+    def count(self, name: str) -> int:
+        with self._env.begin(db=self._table(name)) as txn:
+            return int(txn.stat(self._table(name))["entries"])
+
+    def load(self, name: str, codec: Codec) -> Iterator[tuple[str, Any, float]]:
+        """(key, value, expires) of a table. What cannot be read is left out, and said."""
+        bad = 0
+        with self._env.begin(db=self._table(name)) as txn:
+            rows = [(bytes(k), bytes(v)) for k, v in txn.cursor()]
+        for key, packed in rows:
+            try:
+                value, expires, *whole = json.loads(packed)
+                yield whole[0] if whole else key.decode("latin-1"), codec.unpack(value), float(expires)
+            except (ValueError, TypeError, KeyError, IndexError, RecursionError):
+                bad += 1
+        if bad:
+            self.log.error("store: %d entries of %s cannot be read and are left out", bad, name)
+
+    def put(self, name: str, key: str, value: Any, expires: float) -> None:
+        raw = key.encode("latin-1", "replace")
+        row = [value, expires] if len(raw) <= _LONGEST_KEY and raw else [value, expires, key]
+        self._write(name, lambda txn: txn.put(_short(raw), json.dumps(row).encode()))
+
+    def delete(self, name: str, key: str) -> None:
+        self._write(name, lambda txn: txn.delete(_short(key.encode("latin-1", "replace"))))
+
+    def clear(self, name: str) -> None:
+        self._write(name, lambda txn: txn.drop(self._table(name), delete=False))
+
+    def _write(self, name: str, change: Callable[[Any], object]) -> None:
+        """A store that is full, or whose disk is, loses the copy and never the worker."""
+        try:
+            with self._env.begin(write=True, db=self._table(name)) as txn:
+                change(txn)
+        except (lmdb.Error, OSError, TypeError, ValueError) as err:
+            self.failed += 1
+            self.log.error("store: table %s is not written: %s", name, err)
+
+    def sync(self) -> None:
+        """To the disk, for folders that outlive the machine's memory."""
+        try:
+            self._env.sync(True)
+        except (lmdb.Error, OSError) as err:
+            self.log.error("store: cannot write to the disk: %s", err)
+
+    def close(self) -> None:
+        self.sync()
+        self._env.close()
+
+
+def _short(raw: bytes) -> bytes:
+    """A key as LMDB takes it: not empty, and not longer than it may be."""
+    if raw and len(raw) <= _LONGEST_KEY:
+        return raw
+    from hashlib import sha256
+
+    return raw[:400] + b"\0" + sha256(raw).digest()
