@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import Any, Final
 
 from kamc.runtime.sip.uri import parse_uri
@@ -42,17 +43,17 @@ class Binding:
     roundtrip: int = 0
 
 
-def packed(held: list[Binding]) -> list[list[Any]]:
+def packed(held: list[Binding]) -> list[Any]:
     """Contacts as plain data, for the store."""
-    return [[getattr(b, name) for name in _FIELDS] for b in held]
+    return [_FIELDS(b) for b in held]
 
 
-def unpacked(rows: list[list[Any]]) -> list[Binding]:
+def unpacked(rows: list[Any]) -> list[Binding]:
     """The reverse. Raises TypeError for what was written by something else."""
     return [Binding(*row) for row in rows]
 
 
-_FIELDS: Final = tuple(f.name for f in fields(Binding))
+_FIELDS: Final = attrgetter(*(f.name for f in fields(Binding)))
 
 
 def same_contact(a: str, b: str) -> bool:
@@ -69,7 +70,8 @@ def placed(held: list[Binding], old: Binding | None, new: Binding, *, newest_fir
     """Contacts with ``new`` in the place of ``old``. They stand by q as it was when they came, or the latest first (``desc_time_order``)."""
     if newest_first:
         return [new, *(b for b in held if b is not old)]
-    if old is not None and old in held:
-        return [new if b is old else b for b in held]
+    for i, b in enumerate(held):
+        if b is old:
+            return [*held[:i], new, *held[i + 1 :]]
     at = next((i for i, b in enumerate(held) if b.q < new.q), len(held))
     return [*held[:at], new, *held[at:]]

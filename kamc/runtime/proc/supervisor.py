@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from kamc.errors import ConfigError
@@ -42,6 +43,9 @@ RESPAWN_WINDOW: Final = 10.0
 STOP_TIMEOUT: Final = 5.0
 #: seconds between two looks at what hangs
 _TICK: Final = 1.0
+#: where a store lives that ends with its server, and what its folder is called, with the process in it
+_SHARED_MEMORY: Final = "/dev/shm"
+_STORE: Final = "kamc-store-"
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
 
 
@@ -72,6 +76,16 @@ class Options:
 
 def exit_status(status: int) -> int:
     return os.waitstatus_to_exitcode(status)
+
+
+def _remove_left_stores(folder: str) -> None:
+    """Stores of servers of this user that were killed."""
+    for path in Path(folder).glob(f"{_STORE}*-*"):
+        pid = path.name.removeprefix(_STORE).partition("-")[0]
+        if pid.isdecimal() and not os.path.exists(f"/proc/{pid}"):
+            with contextlib.suppress(OSError):
+                if path.stat().st_uid == os.getuid():
+                    shutil.rmtree(path, ignore_errors=True)
 
 
 class Handle:
@@ -168,7 +182,9 @@ class Supervisor:
         if self.store:
             self.secret = self._kept_secret()
         else:
-            self.store = tempfile.mkdtemp(prefix="kamc-store-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
+            folder = _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK) else tempfile.gettempdir()
+            _remove_left_stores(folder)
+            self.store = tempfile.mkdtemp(prefix=f"{_STORE}{os.getpid()}-", dir=folder)
 
     def _kept_secret(self) -> str:
         """The secret of a store that outlives the server: tags and masks that it has given out stay readable. Raises OSError."""
@@ -282,7 +298,7 @@ class Supervisor:
 
     def make_worker(self, channel: Channel) -> Worker:
         log = Log(self.log.level, 1)
-        worker = Worker(log, mirror=Mirror(self.store, log), secret=self.secret)
+        worker = Worker(log, mirror=Mirror(self.store, log, lasting=self.options.store is not None), secret=self.secret)
         worker.argv = self.options.argv
         worker.run_dir = self.run_dir
         worker.serves = True

@@ -40,8 +40,8 @@ _FURTHER_VIA: Final = re.compile(r"[ \t\r\n]*+SIP[ \t\r\n]*+/[ \t\r\n]*+2\.0[ \t
 class SipMessage:
     """See the module. ``status`` is 0 for requests, ``method`` of a reply is the one of its CSeq."""
 
-    __slots__ = ("_addrs", "_cseq", "_method", "_resting", "_via1", "_vias", "_wide_via", "body_start", "first", "first_line_end", "headers", "is_request", "open_ended",
-                 "reason", "status", "text", "uri", "version")  # fmt: skip
+    __slots__ = ("_addrs", "_cseq", "_method", "_via1", "_vias", "_wide_via", "body_start", "first", "first_line_end", "headers", "is_request", "open_ended",
+                 "reason", "status", "text", "tm_key", "uri", "version")  # fmt: skip
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -49,8 +49,8 @@ class SipMessage:
         self._via1: Via | None = None
         self._cseq: tuple[int, str] | None = None
         self._addrs: dict[str, NameAddr | None] = {}
-        #: the index was let go of
-        self._resting = False
+        #: what identifies the transaction of a request, once somebody has asked
+        self.tm_key: tuple[Any, ...] | None = None
         #: there is more than one Via line
         self._wide_via = False
         #: the empty line behind the headers is missing
@@ -175,19 +175,11 @@ class SipMessage:
 
     def rest(self) -> None:
         """Nobody will look at the message for a while: with very many header lines the index goes, and is made anew when it is asked for."""
-        if not self._resting and len(self.headers) > _LONG_INDEX:
-            self._resting = True
+        if len(self.headers) > _LONG_INDEX:
             del self.headers, self.first
             self._vias = None
             self._addrs = {}
-
-    def __getattr__(self, name: str) -> Any:
-        # only called for a slot that is empty
-        if name not in ("headers", "first"):
-            raise AttributeError(name)
-        self._parse_lines(self.text)
-        self._resting = False
-        return self.headers if name == "headers" else self.first
+            self.__class__ = _Resting
 
     # -- accessors -------------------------------------------------------------------------------------------------------
 
@@ -295,6 +287,23 @@ class SipMessage:
         value = self.value("content-length")
         value = value.strip() if value is not None else None
         return int(value) if value is not None and value.isdecimal() and len(value) < 10 else None
+
+
+class _Resting(SipMessage):
+    """A message without its index. A class of its own, since ``__getattr__`` makes every access slower."""
+
+    __slots__ = ()
+
+    def rest(self) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Any:
+        # only called for a slot that is empty
+        if name not in ("headers", "first"):
+            raise AttributeError(name)
+        self.__class__ = SipMessage  # type: ignore[assignment]
+        self._parse_lines(self.text)
+        return self.headers if name == "headers" else self.first
 
 
 def parse_message(text: str) -> SipMessage:

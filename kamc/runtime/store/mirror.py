@@ -1,14 +1,15 @@
 """The store's copy in a file (LMDB): what a worker puts into its tables is there for the one that takes its place, or for the next start.
 
-Tables are read from memory; every change is written through, in a transaction of its own, without waiting for the disk: the file is the
-system's as soon as the change returns, whatever happens to the process. Values travel as JSON, so that a file that somebody has damaged
-can do no more than be refused.
+Tables are read from memory; every change is written through, in a transaction of its own, without waiting for the disk: the change is the
+system's as soon as the call returns, whatever happens to the process. An entry is ``marshal`` behind its checksum: one that is damaged is left
+out. The folder belongs to the user that runs the server and to nobody else.
 """
 
 from __future__ import annotations
 
-import json
+import marshal
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
@@ -19,6 +20,9 @@ from kamc.runtime.log import Log
 
 #: bytes that the file may grow to; it takes only what is used
 _MAP_SIZE: Final = 1 << 32
+#: in memory, where the file is written through its mapping: there has to be room for all of it
+_MAPPED_SIZE: Final = 1 << 30
+_CHECKSUM: Final = 4
 _MOST_TABLES: Final = 1024
 #: a longer key is kept by its beginning and its digest in the value; LMDB's own limit
 _LONGEST_KEY: Final = 511
@@ -35,20 +39,48 @@ def _same(value: Any) -> Any:
     return value
 
 
-PLAIN: Final = Codec(_same, _same)
+def _plain(value: Any) -> Any:
+    """Numbers and texts of the script, without what they carry besides (a number that knows its text)."""
+    if value.__class__ is int or value.__class__ is str:
+        return value
+    return int(value) if isinstance(value, int) else str(value) if isinstance(value, str) else value
+
+
+PLAIN: Final = Codec(_plain, _same)
+
+
+def _entry(row: list[Any]) -> bytes:
+    data = marshal.dumps(row)
+    return zlib.crc32(data).to_bytes(_CHECKSUM) + data
+
+
+def _row(entry: bytes) -> list[Any]:
+    """Raises ValueError for one that is damaged."""
+    data = entry[_CHECKSUM:]
+    if zlib.crc32(data).to_bytes(_CHECKSUM) != entry[:_CHECKSUM]:
+        raise ValueError("checksum")
+    found = marshal.loads(data)
+    if not isinstance(found, list):
+        raise ValueError("no row")
+    return found
 
 
 class Mirror:
     """One environment. Opened after the fork, by one worker at a time. Raises ConfigError."""
 
-    def __init__(self, folder: str, log: Log) -> None:
+    def __init__(self, folder: str, log: Log, *, lasting: bool = True) -> None:
+        """``lasting``: for the next start of the server, not only for the next worker."""
         self.log = log
         self._tables: dict[str, Any] = {}
         #: changes that could not be written
         self.failed = 0
         try:
             os.makedirs(folder, mode=0o700, exist_ok=True)
-            self._env = lmdb.open(folder, map_size=_MAP_SIZE, max_dbs=_MOST_TABLES, sync=False, metasync=False, mode=0o600, lock=True)
+            space = os.statvfs(folder)
+            # through the mapping it is four times as fast; a disk that fills up would end the process, and a power cut could leave half of a change
+            mapped = not lasting and space.f_bavail * space.f_frsize > _MAPPED_SIZE
+            self._env = lmdb.open(folder, map_size=_MAPPED_SIZE if mapped else _MAP_SIZE, max_dbs=_MOST_TABLES, sync=False, metasync=False, writemap=mapped,
+                                  mode=0o600)  # fmt: skip
         except (OSError, lmdb.Error) as err:
             raise ConfigError(f"cannot open the store in {folder}: {err}") from None
 
@@ -73,9 +105,9 @@ class Mirror:
             rows = [(bytes(k), bytes(v)) for k, v in txn.cursor()]
         for key, packed in rows:
             try:
-                value, expires, *whole = json.loads(packed)
+                value, expires, *whole = _row(packed)
                 yield whole[0] if whole else key.decode("latin-1"), codec.unpack(value), float(expires)
-            except (ValueError, TypeError, KeyError, IndexError, RecursionError):
+            except (ValueError, TypeError, KeyError, IndexError, EOFError):
                 bad += 1
         if bad:
             self.log.error("store: %d entries of %s cannot be read and are left out", bad, name)
@@ -83,22 +115,31 @@ class Mirror:
     def put(self, name: str, key: str, value: Any, expires: float) -> None:
         raw = key.encode("latin-1", "replace")
         row = [value, expires] if len(raw) <= _LONGEST_KEY and raw else [value, expires, key]
-        self._write(name, lambda txn: txn.put(_short(raw), json.dumps(row).encode()))
+        try:
+            entry = _entry(row)
+            with self._env.begin(write=True, db=self._tables.get(name) or self._table(name)) as txn:
+                txn.put(_short(raw), entry)
+        except (lmdb.Error, OSError, ValueError) as err:
+            self._failed(name, err)
 
     def delete(self, name: str, key: str) -> None:
-        self._write(name, lambda txn: txn.delete(_short(key.encode("latin-1", "replace"))))
-
-    def clear(self, name: str) -> None:
-        self._write(name, lambda txn: txn.drop(self._table(name), delete=False))
-
-    def _write(self, name: str, change: Callable[[Any], object]) -> None:
-        """A store that is full, or whose disk is, loses the copy and never the worker."""
         try:
             with self._env.begin(write=True, db=self._table(name)) as txn:
-                change(txn)
-        except (lmdb.Error, OSError, TypeError, ValueError) as err:
-            self.failed += 1
-            self.log.error("store: table %s is not written: %s", name, err)
+                txn.delete(_short(key.encode("latin-1", "replace")))
+        except (lmdb.Error, OSError) as err:
+            self._failed(name, err)
+
+    def clear(self, name: str) -> None:
+        try:
+            with self._env.begin(write=True) as txn:
+                txn.drop(self._table(name), delete=False)
+        except (lmdb.Error, OSError) as err:
+            self._failed(name, err)
+
+    def _failed(self, name: str, err: Exception) -> None:
+        """A store that is full, or whose disk is, loses the copy and never the worker."""
+        self.failed += 1
+        self.log.error("store: table %s is not written: %s", name, err)
 
     def sync(self) -> None:
         """To the disk, for folders that outlive the machine's memory."""

@@ -135,13 +135,19 @@ class TmEngine:
 
     def keys_of(self, msg: SipMessage, method: str | None = None) -> tuple[Any, ...]:
         """What identifies a request's transaction (RFC 3261 section 17.2.3; without the cookie the RFC 2543 rules)."""
+        if method is None and msg.tm_key is not None:
+            return msg.tm_key
         via = msg.via1
         name = method or msg.method
         name = "INVITE" if name == "ACK" else name
         branch = via.branch
         if branch.startswith(COOKIE) and len(branch) > len(COOKIE):
-            return (branch, via.host, via.port, name)
-        return ("2543", msg.call_id, msg.cseq[0], msg.from_tag, via.host, via.port, via.branch, msg.uri, name)
+            found: tuple[Any, ...] = (branch, via.host, via.port, name)
+        else:
+            found = ("2543", msg.call_id, msg.cseq[0], msg.from_tag, via.host, via.port, via.branch, msg.uri, name)
+        if method is None:
+            msg.tm_key = found
+        return found
 
     def find(self, msg: SipMessage, method: str | None = None) -> Transaction | None:
         return self._by_key.get(self.keys_of(msg, method))

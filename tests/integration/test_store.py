@@ -1,0 +1,86 @@
+"""What outlives a worker that is killed, and a server that is started again."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.conftest import Server
+from tests.integration.test_reload import rpc, status, until
+
+TEXT = """#!KAMAILIO
+debug=1
+disable_tcp=yes
+loadmodule "sl.so"
+loadmodule "tm.so"
+loadmodule "pv.so"
+loadmodule "htable.so"
+loadmodule "usrloc.so"
+loadmodule "registrar.so"
+modparam("htable", "htable", "t=>size=4;initval=0")
+request_route {
+	if (method == "REGISTER") { save("location"); exit; }
+	if ($rU == "count") {
+		$sht(t=>n) = $sht(t=>n) + 1;
+		$shv(n) = $shv(n) + 1;
+		sl_send_reply("200", "$sht(t=>n) $shv(n)");
+		exit;
+	}
+	if (lookup("location")) { sl_send_reply("200", "$ru"); exit; }
+	sl_send_reply("404", "Not Found");
+}
+"""
+
+
+def first(text: str) -> str:
+    return text.split("\r\n")[0].removeprefix("SIP/2.0 ")
+
+
+def fill(server: Server) -> None:
+    for user in ("ann", "bob"):
+        answer = server.ask("REGISTER", "sip:127.0.0.1", "Expires: 600", to=f"<sip:{user}@127.0.0.1>")
+        assert first(answer) == "200 OK"
+    server.ask("OPTIONS", "sip:count@127.0.0.1")
+
+
+def check(server: Server) -> None:
+    for user in ("ann", "bob"):
+        assert first(server.ask("OPTIONS", f"sip:{user}@127.0.0.1")).startswith("200 sip:alice@127.0.0.1:")
+    assert first(server.ask("OPTIONS", "sip:count@127.0.0.1")) == "200 2 2"
+    assert rpc(server, "ul.dump", "brief")["Domains"][0]["Domain"]["Stats"]["Records"] == 2
+
+
+def test_a_worker_that_is_killed(serve: Callable[..., Server]) -> None:
+    server = serve(TEXT)
+    fill(server)
+    (before,) = status(server)["workers"]
+    os.kill(before, signal.SIGKILL)
+    until(lambda: status(server)["workers"] not in ([before], []))
+    check(server)
+
+
+def test_a_server_that_is_started_again(serve: Callable[..., Server], tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    server = serve(TEXT, "--store", str(store))
+    fill(server)
+    server.stop()
+    assert oct(store.stat().st_mode & 0o777) == "0o700"
+    check(serve(TEXT, "--store", str(store)))
+    again = serve(TEXT)
+    assert first(again.ask("OPTIONS", "sip:ann@127.0.0.1")) == "404 Not Found"
+    mine = f"kamc-store-{again.process.pid}-*"
+    assert len(list(Path("/dev/shm").glob(mine))) == 1
+    again.stop()
+    assert list(Path("/dev/shm").glob(mine)) == []
+
+
+def test_stores_of_killed_servers_go(serve: Callable[..., Server]) -> None:
+    server = serve(TEXT)
+    mine = f"kamc-store-{server.process.pid}-*"
+    server.process.kill()
+    server.process.wait(5)
+    assert len(list(Path("/dev/shm").glob(mine))) == 1
+    serve(TEXT)
+    assert list(Path("/dev/shm").glob(mine)) == []
