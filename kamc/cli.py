@@ -125,6 +125,7 @@ def _run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument("-T", dest="no_tcp", action="store_true", help="no TCP")
     run.add_argument("--alias", "--domain", dest="aliases", action="append", default=[], help="alias of this host")
     run.add_argument("--watch", action="store_true", help="reload when the configuration changes")
+    run.add_argument("--hang-timeout", type=int, default=15, metavar="SECONDS", help="replace a worker that does not serve for so long (default: 15, 0: never)")
     run.add_argument("--store", metavar="DIR", help="keep contacts, hash tables and variables here across restarts")
     run.add_argument("--bundle", help=argparse.SUPPRESS)
     run.add_argument("--server-id", dest="server_id", type=int)

@@ -84,3 +84,35 @@ def test_stores_of_killed_servers_go(serve: Callable[..., Server]) -> None:
     assert len(list(Path("/dev/shm").glob(mine))) == 1
     serve(TEXT)
     assert list(Path("/dev/shm").glob(mine)) == []
+
+
+HANGS = """from kamc.declare import ANY, Module, function
+from kamc.runtime.context import Ctx
+
+
+class Hangs(Module):
+    name = "hangs"
+
+    @function(ANY)
+    def for_ever(self, ctx: Ctx) -> int:
+        while True:
+            pass
+
+
+module = Hangs
+"""
+
+
+def test_a_worker_that_hangs_says_where_and_is_replaced(serve: Callable[..., Server], tmp_path: Path) -> None:
+    (tmp_path / "hangs.py").write_text(HANGS)
+    text = TEXT.replace('loadmodule "pv.so"', 'loadmodule "pv.so"\nloadmodule "hangs.so"')
+    text = text.replace("request_route {", 'request_route {\n\tif ($rU == "hang") {\n\t\tfor_ever();\n\t}')
+    server = serve(text, "-L", str(tmp_path), "--hang-timeout", "1")
+    fill(server)
+    (before,) = status(server)["workers"]
+    server.send("OPTIONS", "sip:hang@127.0.0.1")
+    until(lambda: status(server)["workers"] not in ([before], []))
+    check(server)
+    line = text.split("\n").index("\t\tfor_ever();") + 1
+    assert f'kamailio.cfg", line {line} in request_route' in server.text()
+    assert "hangs, it is ended" in server.text()

@@ -30,6 +30,7 @@ from kamc.runtime.net.listen import parse_option
 from kamc.runtime.proc import control, notify
 from kamc.runtime.proc.channel import Channel
 from kamc.runtime.proc.link import Link
+from kamc.runtime.proc.pulse import Pulse
 from kamc.runtime.proc.reload import Reloader
 from kamc.runtime.proc.sockets import Wanted, activated
 from kamc.runtime.proc.worker import Worker
@@ -46,6 +47,8 @@ _TICK: Final = 1.0
 #: where a store lives that ends with its server, and what its folder is called, with the process in it
 _SHARED_MEMORY: Final = "/dev/shm"
 _STORE: Final = "kamc-store-"
+#: seconds that a worker that hangs has for its traceback
+_LAST_WORDS: Final = 1.0
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
 
 
@@ -66,6 +69,8 @@ class Options:
     server_id: int | None = None
     #: folder of the store that outlives the server; None for one that lives as long as it
     store: str | None = None
+    #: seconds without a turn of its loop after which a worker is replaced; 0 for never
+    hang_timeout: int = 15
     argv: list[str] = field(default_factory=list)
     #: compiles the configuration again, into a file whose name is put behind it; empty when there is nothing to compile
     rebuild: list[str] = field(default_factory=list)
@@ -91,8 +96,10 @@ def _remove_left_stores(folder: str) -> None:
 class Handle:
     """A worker as its supervisor knows it."""
 
-    def __init__(self, pid: int, channel: Channel) -> None:
-        self.pid, self.channel = pid, channel
+    def __init__(self, pid: int, channel: Channel, pulse: Pulse) -> None:
+        self.pid, self.channel, self.pulse = pid, channel, pulse
+        #: when it was asked to say where it hangs, 0 for never
+        self.asked = 0.0
 
     def send(self, *message: Any, fds: tuple[int, ...] = ()) -> bool:
         """False when the worker does not take it."""
@@ -250,17 +257,18 @@ class Supervisor:
         """Fork a worker and wait until it serves. False when it could not start."""
         read, write = os.pipe()
         own, theirs = Channel.pair()
+        pulse = Pulse()
         pid = os.fork()
         if pid == 0:
             os.close(read)
             own.close()
-            os._exit(self._child(write, theirs))
+            os._exit(self._child(write, theirs, pulse))
         os.close(write)
         theirs.close()
         with os.fdopen(read, "rb") as pipe:
             word = pipe.read(1)
         if word == b"+":
-            handle = self.workers[pid] = Handle(pid, own)
+            handle = self.workers[pid] = Handle(pid, own, pulse)
             self.selector.register(own, selectors.EVENT_READ, lambda: self.heard(handle))
             return True
         own.close()
@@ -269,13 +277,14 @@ class Supervisor:
             self.log.critical("the new worker could not start (status %d)", status)
         return False
 
-    def _child(self, write: int, channel: Channel) -> int:
+    def _child(self, write: int, channel: Channel, pulse: Pulse) -> int:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
         try:
             worker = self.make_worker(channel)
+            worker.pulse = pulse
         except ConfigError as err:
             startup_error(str(err))
             return 1
@@ -428,6 +437,21 @@ class Supervisor:
                     self.stop()
                     return 70
             self.reloader.look()
+            self.look_for_hanging(time.monotonic())
+
+    def look_for_hanging(self, now: float) -> None:
+        """A worker whose loop does not turn says where it is, and is ended: another one takes its place."""
+        limit = self.options.hang_timeout
+        for handle in self.workers.values() if limit > 0 else ():
+            if handle.pulse.silence(now) < limit:
+                handle.asked = 0.0
+            elif not handle.asked:
+                self.log.critical("worker %d has not served for %d seconds; this is where it is:", handle.pid, limit)
+                handle.asked = now
+                os.kill(handle.pid, signal.SIGUSR2)
+            elif now - handle.asked >= _LAST_WORDS:
+                self.log.critical("worker %d hangs, it is ended", handle.pid)
+                os.kill(handle.pid, signal.SIGKILL)
 
     def await_something(self) -> None:
         """Sleep until a signal was noted or somebody writes. The wake-up pipe closes the gap between looking and sleeping."""
@@ -459,6 +483,7 @@ class Supervisor:
         with contextlib.suppress(KeyError, ValueError):
             self.selector.unregister(handle.channel)
         handle.channel.close()
+        handle.pulse.close()
         self.log.critical("worker %d ended with status %d, starting another", pid, status)
         self.reloader.died(pid)
         for ident in [i for i, (whose, _) in self._questions.items() if whose == pid]:

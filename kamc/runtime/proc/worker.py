@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
 import os
 import secrets
@@ -29,6 +30,8 @@ from kamc.runtime.proc.heap import INTERVAL as HEAP_INTERVAL
 from kamc.runtime.proc.heap import Heap
 from kamc.runtime.proc.link import Link
 from kamc.runtime.proc.loop import WorkerLoop
+from kamc.runtime.proc.pulse import INTERVAL as PULSE_INTERVAL
+from kamc.runtime.proc.pulse import Pulse
 from kamc.runtime.rpc.commands import RpcRegistry, add_core_commands
 from kamc.runtime.rpc.dns import add_dns_commands
 from kamc.runtime.sip.message import parse_message
@@ -77,6 +80,8 @@ class Worker:
         add_dns_commands(self.rpc, self.datapath)
         self.streams = TcpHub(log, clock, self.core_param, self._stream_message, self.datapath.lost)
         self.loop: asyncio.AbstractEventLoop | None = None
+        #: shared with the supervisor, which replaces a worker that does not beat
+        self.pulse: Pulse | None = None
         #: to the supervisor, when there is one
         self.link: Link | None = None
         self._leaving: list[tuple[Listener, socket.socket]] = []
@@ -213,6 +218,10 @@ class Worker:
         self.every(1.0, self.streams.close_idle)
         if self.link is not None:
             loop.add_reader(self.link.channel.fileno(), self.link.serve)
+        if self.pulse is not None:
+            # SIGUSR2: where it is, in lines of the cfg
+            faulthandler.register(signal.SIGUSR2, all_threads=False)
+            self._beat()
         self.every(HEAP_INTERVAL, Heap().give_back)
         self.every(_SWEEP, self.store.sweep)
         self.timers.on_earlier = self._earlier
@@ -303,6 +312,12 @@ class Worker:
         deadline = self.timers.next_deadline()
         if deadline is not None:
             self._schedule(deadline)
+
+    def _beat(self) -> None:
+        """Of the loop itself, not of the timers: a worker that serves nothing but one flood is alive."""
+        if self.pulse is not None and self.loop is not None:
+            self.pulse.beat()
+            self.loop.call_later(PULSE_INTERVAL, self._beat)
 
     def every(self, seconds: float, function: Callable[[], object]) -> None:
         """Run a function again and again, from one interval on."""
