@@ -5,7 +5,6 @@ Answered dialogs are written, with their variables and, in ``xdata``, their prof
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from typing import Any, Final
 
@@ -14,9 +13,10 @@ from kamc.declare.values import to_str
 from kamc.errors import ConfigError
 from kamc.runtime.context import Ctx
 from kamc.runtime.db import Cell, Database, DbError
-from kamc.runtime.sip.uri import split_quoted
+from stdlib_modules.dialog.keep import KeptDialogs
 from stdlib_modules.dialog.life import Life
-from stdlib_modules.dialog.model import ANSWERED, CONFIRMED, DELETED, Dialog, DialogTable, Leg
+from stdlib_modules.dialog.model import ANSWERED, CONFIRMED, DELETED, Dialog, DialogTable
+from stdlib_modules.dialog.picture import dialog_of, row_of
 
 REALTIME, DELAYED, AT_END = 1, 2, 3
 _VERSION, _VARS_VERSION = 7, 1
@@ -49,33 +49,7 @@ class DialogDatabase:
                 p.toroute_name_column, "req_uri", "xdata")  # fmt: skip
 
     def _picture(self, d: Dialog) -> Picture:
-        caller, callee = d.caller, d.callee or Leg()
-        profiles = [{"name": name, "value": value} if value else {"name": name} for name, value in d.profiles]
-        values: tuple[Cell, ...] = (
-            d.entry, d.id, d.call_id, d.from_uri, caller.tag, d.to_uri, callee.tag, str(caller.cseq), str(callee.cseq), ",".join(caller.routes) or None,
-            ",".join(callee.routes) or None, caller.contact, callee.contact, str(caller.socket or ""), str(callee.socket or ""), d.state, int(d.started),
-            round(d.ends_at), d.sflags, d.iflags, d.timeout_route or None, d.ruri, json.dumps({"profiles": profiles}, separators=(",", ":")) if profiles else None,
-        )  # fmt: skip
-        return dict(zip(self._columns(), values, strict=True)), {name: to_str(value) for name, value in d.variables.items()}
-
-    def _dialog(self, row: tuple[Cell, ...]) -> Dialog:
-        """Raises ValueError for a row that makes none."""
-        (entry, ident, call_id, from_uri, from_tag, to_uri, to_tag, from_cseq, to_cseq, from_routes, to_routes, from_contact, to_contact, from_socket,
-         to_socket, state, started, timeout, sflags, iflags, route, ruri, xdata) = ("" if cell is None else cell for cell in row)  # fmt: skip
-        find = self.rt.worker.find_socket
-
-        def leg(tag: Cell, contact: Cell, cseq: Cell, routes: Cell, socket: Cell) -> Leg:
-            return Leg(str(tag), str(contact), int(str(cseq or 0)), [r.strip() for r in split_quoted(str(routes), ",") if r.strip()], find(str(socket), whole=True))
-
-        d = Dialog(int(str(entry)), int(str(ident)), str(call_id), str(from_uri), str(to_uri), str(ruri), self.p.default_timeout, float(str(started or 0)),
-                   leg(from_tag, from_contact, from_cseq, from_routes, from_socket), leg(to_tag, to_contact, to_cseq, to_routes, to_socket), int(str(state)),
-                   float(str(started or 0)), ends_at=float(str(timeout or 0)), sflags=int(str(sflags or 0)), iflags=int(str(iflags or 0)),
-                   timeout_route=str(route))  # fmt: skip
-        d.dflags |= 1
-        extra = json.loads(str(xdata)) if xdata else {}
-        found = extra.get("profiles", []) if isinstance(extra, dict) else []
-        d.profiles = [(str(p["name"]), str(p.get("value", ""))) for p in found if isinstance(p, dict) and "name" in p]
-        return d
+        return dict(zip(self._columns(), row_of(d), strict=True)), {name: to_str(value) for name, value in d.variables.items()}
 
     # -- loading ---------------------------------------------------------------------------------------------------------
 
@@ -84,7 +58,7 @@ class DialogDatabase:
         p, out = self.p, []
         for row in self.db.select(p.table_name, self._columns(), where).rows:
             try:
-                d = self._dialog(row)
+                d = dialog_of(row, self.rt.worker.find_socket, p.default_timeout)
             except (ValueError, TypeError) as err:
                 self.rt.log.error("dialog: table %s: dialog %s.%s: %s; left out", p.table_name, row[0], row[1], err)
                 continue
@@ -199,6 +173,12 @@ class DatabaseFunctions(Life):
         if self.p.db_mode:
             self.database = DialogDatabase(self, self.table)
             self.database.start()
+        elif self.rt.store.mirror is not None:
+            kept = KeptDialogs(self)
+            if self.rt.previous is None or self.rt.previous.module("dialog") is None:
+                kept.load()
+            self.watchers.append(kept.changed)
+            self.on_request.append(kept.seen)
 
     def resume(self, dialog: Dialog) -> None:
         """Follow an answered dialog that another run began."""

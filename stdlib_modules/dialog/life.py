@@ -21,6 +21,8 @@ class Life(Module):
     p: Any
     table: DialogTable
     watchers: list[Watcher]
+    #: told of requests within dialogs, with the side that sent them
+    on_request: list[Callable[[Ctx, Dialog, str], None]]
 
     def timed_out(self, dialog: Dialog) -> None:
         """The lifetime is over."""

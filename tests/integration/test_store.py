@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
 from tests.conftest import Server
 from tests.integration.test_reload import rpc, status, until
+from tests.phone import Phone, header
 
 TEXT = """#!KAMAILIO
 debug=1
@@ -116,3 +118,67 @@ def test_a_worker_that_hangs_says_where_and_is_replaced(serve: Callable[..., Ser
     line = text.split("\n").index("\t\tfor_ever();") + 1
     assert f'kamailio.cfg", line {line} in request_route' in server.text()
     assert "hangs, it is ended" in server.text()
+
+
+CALLS = """#!KAMAILIO
+debug=1
+disable_tcp=yes
+loadmodule "sl.so"
+loadmodule "tm.so"
+loadmodule "pv.so"
+loadmodule "rr.so"
+loadmodule "textops.so"
+loadmodule "siputils.so"
+loadmodule "dialog.so"
+modparam("dialog", "default_timeout", 3600)
+modparam("dialog", "profiles_with_value", "who")
+request_route {
+	if ($rU == "ready") { sl_send_reply("200", "OK"); exit; }
+	if (has_totag()) {
+		loose_route();
+		if (is_method("BYE")) { append_hf("X-Who: $dlg_var(who)\\r\\n"); }
+		t_relay();
+		exit;
+	}
+	if (is_method("INVITE")) {
+		dlg_manage();
+		$dlg_var(who) = $fU;
+		set_dlg_profile("who", "$fU");
+		record_route();
+	}
+	t_relay();
+}
+"""
+
+
+def test_a_call_outlives_a_worker(serve: Callable[..., Server]) -> None:
+    server = serve(CALLS)
+    callee = Phone("bob", "udp", server.port)
+    caller = Phone("ann", "udp", server.port)
+    try:
+        target = callee.contact.strip("<>")
+        caller.request("INVITE", target, call_id="c1")
+        invite = callee.until("INVITE")
+        callee.answer(invite, "200 OK")
+        ok = caller.until("SIP/2.0 200")
+        routes = [f"Route: {value}" for value in reversed(re.findall(r"^Record-Route: (.*?)\r$", ok, re.M))]
+        caller.request("ACK", target, *routes, call_id="c1", to=header(ok, "To"))
+        callee.until("ACK")
+        (before,) = status(server)["workers"]
+        os.kill(before, signal.SIGKILL)
+        until(lambda: status(server)["workers"] not in ([before], []))
+        (dialog,) = rpc(server, "dlg.list")
+        assert dialog["call-id"] == "c1"
+        assert rpc(server, "dlg.profile_get_size", "who", "ann") == 1
+        caller.request("BYE", target, *routes, call_id="c1", to=header(ok, "To"), cseq=2)
+        bye = callee.until("BYE")
+        assert header(bye, "X-Who") == "ann"
+        callee.answer(bye, "200 OK")
+        caller.until("SIP/2.0 200")
+        (before,) = status(server)["workers"]
+        os.kill(before, signal.SIGKILL)
+        until(lambda: status(server)["workers"] not in ([before], []))
+        assert rpc(server, "dlg.list") == []
+    finally:
+        caller.close()
+        callee.close()
