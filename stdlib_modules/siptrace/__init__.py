@@ -1,8 +1,7 @@
 """Module siptrace: copies of SIP messages to a capture server, plain or in HEP, and to a table.
 https://www.kamailio.org/docs/modules/stable/modules/siptrace.html
 
-What is traced beyond a single message is known by Call-ID (dialog) or Call-ID and CSeq number (transaction). Reading of X-Siptrace headers
-(``xheaders_read``) is left out.
+What is traced beyond a single message is known by Call-ID (dialog) or Call-ID and CSeq number (transaction).
 """
 
 from __future__ import annotations
@@ -27,9 +26,28 @@ from kamc.runtime.tm.transaction import Transaction
 from stdlib_modules.siptrace.hep import LOG, Way, encode, encode_old
 
 #: seconds that a transaction, and a dialog, is followed
+#: an end of a way, as X-Siptrace headers have it
+_END: Final = re.compile(r"(\w+):\[?([0-9A-Fa-f.:]+?)\]?:(\d{1,5})")
 _TRANSACTION, _DIALOG = 240, 12 * 3600
 _SHORT: Final = {"m": "m", "M": "m", "t": "t", "T": "t", "d": "d", "D": "d"}
 _FIELDS: Final = ("src_addr", "dst_addr", "src_host", "dst_host", "src_port", "dst_port", "src_proto", "dst_proto", "direction", "src_hostip", "dst_hostip")
+
+
+def _told(msg: SipMessage) -> tuple[SipMessage, Way, str, float] | None:
+    """What ``xheaders_write`` of another server has written into a copy: the message without it, the way that it took, its direction and time.
+    None when it is not there, or cannot be read."""
+    said = {h[1].lower().removeprefix("x-siptrace-"): (h[2].strip(), h[3], h[4]) for h in msg.headers if h[1].lower().startswith("x-siptrace-")}
+    ends = [_END.fullmatch(said[name][0]) if name in said else None for name in ("fromip", "toip")]
+    time_of = re.fullmatch(r"(\d{1,10}) (\d{1,6})", said["time"][0]) if "time" in said else None
+    direction = said["dir"][0] if "dir" in said else ""
+    if ends[0] is None or ends[1] is None or time_of is None or direction not in ("in", "out"):
+        return None
+    text, shift = msg.text, 0
+    for _, begin, end in sorted(said.values(), key=lambda line: line[1]):
+        text = text[: begin - shift] + text[end - shift :]
+        shift += end - begin
+    way = Way(ends[0][1].lower(), (ends[0][2], int(ends[0][3])), (ends[1][2], int(ends[1][3])))
+    return parse_message(text), way, direction, int(time_of[1]) + int(time_of[2]) / 1_000_000
 
 
 class Siptrace(Module):
@@ -48,6 +66,7 @@ class Siptrace(Module):
         trace_to_database: int = 1
         trace_local_ip: str = ""
         xheaders_write: int = 0
+        xheaders_read: int = 0
         hep_mode_on: int = 0
         hep_version: int = 1
         hep_capture_id: int = 1
@@ -166,6 +185,11 @@ class Siptrace(Module):
     def copy(self, msg: SipMessage, way: Way, direction: str, target: tuple[str, int] | None, correlation: str, ctx: Ctx | None = None) -> None:
         """Send a copy, store a copy."""
         now = self.rt.wall_time()
+        if self.p.xheaders_read:
+            told = _told(msg)
+            if told is None:
+                return
+            msg, way, direction, now = told
         if target is not None and target[0]:
             self._send(msg, way, direction, target, correlation, now)
         if self.db is not None:

@@ -98,6 +98,23 @@ def test_headers_instead_of_hep(bench) -> None:
             "X-Siptrace-Method: OPTIONS\r\nX-Siptrace-Dir: in\r\n\r\n") in copy  # fmt: skip
 
 
+def test_headers_of_another_server_are_read_and_removed(bench) -> None:
+    b = bench(ON + 'modparam("siptrace", "xheaders_write", 1)\nmodparam("siptrace", "xheaders_read", 1)\n' + ROUTE)
+    told = ("X-Siptrace-Fromip: udp:10.0.0.1:5070", "X-Siptrace-Toip: tcp:[2001:db8::1]:5080", "X-Siptrace-Time: 1600000000 250000", "X-Siptrace-Method: OPTIONS",
+            "X-Siptrace-Dir: out")  # fmt: skip
+    b.request("OPTIONS", "sip:m@127.0.0.1", *told)
+    (copy,) = copies(b)
+    assert copy.count("X-Siptrace-Fromip") == 1
+    assert "X-Siptrace-Fromip: udp:10.0.0.1:5070\r\nX-Siptrace-Toip: udp:[2001:db8::1]:5080\r\nX-Siptrace-Time: 1600000000 250000\r\n" in copy
+    assert "X-Siptrace-Dir: out" in copy
+    # what does not bring them, or not all of them, is not copied
+    b.request("OPTIONS", "sip:m@127.0.0.1")
+    b.request("OPTIONS", "sip:m@127.0.0.1", *told[1:])
+    b.request("OPTIONS", "sip:m@127.0.0.1", told[0].replace("5070", "x"), *told[1:])
+    b.request("OPTIONS", "sip:m@127.0.0.1", *told[:2], "X-Siptrace-Time: now", *told[3:])
+    assert copies(b) == []
+
+
 def test_everything_with_trace_mode(bench) -> None:
     b = bench(ON + 'modparam("siptrace", "trace_mode", 1)\n' + ROUTE
               + 'event_route[siptrace:msg] { xlog("W $siptrace(src_addr) $siptrace(dst_port) $siptrace(direction)\\n"); if ($rm == "MESSAGE") drop; }\n')  # fmt: skip

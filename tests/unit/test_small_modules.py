@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+import socket
 from pathlib import Path
 
 import pytest
 
 from kamc.errors import ConfigError
 from kamc.runtime.rpc.commands import RpcFault
+from stdlib_modules.ratelimit.load import processor_times, waiting_bytes
 
 
 def printed(b, uri: str = "sip:x@127.0.0.1") -> list[str]:
@@ -150,7 +153,70 @@ def test_ratelimit(bench) -> None:
         b.rpc("rl.set_pipe", 0, "X", 7)
 
 
-@pytest.mark.parametrize("param", ['"pipe", "0:FEEDBACK:5"', '"pipe", "x"', '"pipe", "40:RED:1"', '"queue", "INVITE"', '"timer_interval", 0'])
+FEEDBACK = ('loadmodule "ratelimit.so"\nmodparam("ratelimit", "timer_interval", 1)\nmodparam("ratelimit", "pipe", "1:FEEDBACK:80")\n'
+            'modparam("ratelimit", "pipe", "2:NETWORK:1000")\n'
+            'request_route { if (rl_check_pipe("$rU")) { sl_send_reply("200", "ok"); } else { sl_send_reply("503", "no"); } }\n')  # fmt: skip
+
+
+def through(b, pipe: int, count: int = 100) -> int:
+    """How many of a hundred requests a pipe lets through."""
+    for _ in range(count):
+        b.request("OPTIONS", f"sip:{pipe}@127.0.0.1")
+    return b.firsts().count("SIP/2.0 200 ok")
+
+
+def test_ratelimit_follows_the_load(bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = importlib.import_module("stdlib_modules.ratelimit")
+    times = [(1000, 500)]
+    monkeypatch.setattr(load, "processor_times", lambda: times[0])
+    b = bench(FEEDBACK)
+    assert through(b, 1) == 100
+    for passed in (1, 2, 3):
+        # busy for 92 of 100 ticks: 12 above the set point, each second anew
+        times[0] = (1000 + 100 * passed, 500 + 8 * passed)
+        b.advance(1)
+        assert through(b, 1) == 100 - 3 * passed
+    times[0] = (1400, 624)
+    b.advance(1)
+    assert through(b, 1) == 100
+    assert b.rpc("rl.get_pid") == "ki[-25.000000] kp[0.000000] kd[0.000000] "
+    b.rpc("rl.set_pid", "-50", 0, "0.0")
+    b.rpc("rl.push_load", "1")
+    assert through(b, 1) == 90
+    assert b.rpc("rl.get_pid") == "ki[-50.000000] kp[0.000000] kd[0.000000] "
+    for bad in (("rl.push_load", 1.5), ("rl.push_load", "x"), ("rl.push_load", "nan"), ("rl.set_pid", 1, 2, "inf")):
+        with pytest.raises(RpcFault):
+            b.rpc(*bad)
+
+
+def test_ratelimit_looks_at_the_queues(bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = importlib.import_module("stdlib_modules.ratelimit")
+    waiting = [500]
+    monkeypatch.setattr(load, "waiting_bytes", lambda sockets: waiting[0])
+    b = bench(FEEDBACK)
+    assert through(b, 2) == 100
+    waiting[0] = 1001
+    b.rpc("rl.set_dbg", 1)
+    b.advance(1)
+    assert through(b, 2) == 0
+    assert "ratelimit: pipe 2: 100 of 1000, drop rate -1" in b.log.lines
+    waiting[0] = 1000
+    b.advance(1)
+    assert through(b, 2) == 100
+
+
+def test_bytes_that_wait_are_seen() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        sock.bind(("127.0.0.1", 0))
+        assert waiting_bytes([sock.getsockname()]) == 0
+        client.sendto(bytes(300), sock.getsockname())
+        assert waiting_bytes([sock.getsockname()]) >= 300
+        assert waiting_bytes([]) == 0
+    total, idle = processor_times()
+    assert total >= idle > 0
+
+
+@pytest.mark.parametrize("param", ['"pipe", "0:NONSENSE:5"', '"pipe", "x"', '"pipe", "40:RED:1"', '"queue", "INVITE"', '"timer_interval", 0'])
 def test_ratelimit_refuses_at_start(bench, param: str) -> None:
     with pytest.raises(ConfigError, match="ratelimit"):
         bench(f'loadmodule "ratelimit.so"\nmodparam("ratelimit", {param})\nrequest_route {{ exit; }}\n')

@@ -1,7 +1,7 @@
 """Module ratelimit: at most so many requests a second, per method or by hand. https://www.kamailio.org/docs/modules/stable/modules/ratelimit.html
 
-Algorithms TAILDROP (over the limit is refused) and RED (early and random-like, by the load of the last interval). FEEDBACK and NETWORK steer by
-the load of the machine and the queues of its sockets; they are refused.
+Algorithms: TAILDROP (over the limit is refused), RED (early and evenly, by the load of the last interval), FEEDBACK (as much as brings the load of
+the processors to the limit, in percent) and NETWORK (while more bytes than the limit wait in the queues of the server's sockets).
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from kamc.declare import ANY, Module, Routes, function, modparam, rpc
 from kamc.errors import ConfigError
 from kamc.runtime.context import Ctx
 from kamc.runtime.rpc.commands import RpcFault
+from stdlib_modules.ratelimit.load import Controller, processor_times, waiting_bytes
 
 #: with their numbers, as RPC shows them
-_ALGORITHMS = {"NOP": 0, "RED": 1, "TAILDROP": 2}
+_ALGORITHMS = {"NOP": 0, "RED": 1, "TAILDROP": 2, "FEEDBACK": 3, "NETWORK": 4}
 _PIPES = 32
-_MISSING = ("FEEDBACK", "NETWORK")
 
 
 @dataclass(slots=True)
 class Pipe:
-    """``limit`` is requests a second; ``counter`` those of the interval that runs, ``load`` what the last one was against the limit."""
+    """``limit`` is requests a second, for FEEDBACK percent, for NETWORK bytes; ``counter`` those of the interval that runs, ``load`` what the last
+    one was against the limit: for FEEDBACK how many percent are dropped, for NETWORK -1 when too much waits."""
 
     algorithm: str
     limit: int
@@ -43,15 +44,25 @@ def parse_pipe(text: str) -> tuple[int, Pipe]:
 def algorithm(name: str) -> str:
     """Raises ValueError."""
     upper = name.upper()
-    if upper in _MISSING:
-        raise ValueError(f"algorithm {upper} is not implemented by kamc: TAILDROP and RED are")
     if upper not in _ALGORITHMS:
         raise ValueError(f"algorithm {name!r} is none of {', '.join(_ALGORITHMS)}")
     return upper
 
 
+def _real(value: Any) -> float:
+    """A number of an RPC parameter. Raises RpcFault."""
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        raise RpcFault(400, "Not a number") from None
+    if found != found or found in (float("inf"), float("-inf")):
+        raise RpcFault(400, "Not a number")
+    return found
+
+
 class Ratelimit(Module):
     name = "ratelimit"
+    kept = ("controller", "shown", "times")
 
     class Params:
         timer_interval: int = 10
@@ -61,6 +72,11 @@ class Ratelimit(Module):
         self.pipes: dict[int, Pipe] = {number: Pipe("NOP", 0) for number in range(_PIPES)}
         #: queue number → (method or *, pipe)
         self.queues: dict[int, tuple[str, int]] = {}
+        self.controller = Controller()
+        #: the processors' times at the last look
+        self.times = processor_times()
+        #: of rl.set_dbg: tell the counters after each interval
+        self.shown = False
 
     @modparam("pipe")
     def set_pipe(self, text: str) -> None:
@@ -94,9 +110,26 @@ class Ratelimit(Module):
                 pipe.counter, pipe.last, pipe.load = before.counter, before.last, before.load
 
     def _next_interval(self) -> None:
-        for pipe in self.pipes.values():
-            pipe.load = pipe.counter // (self.p.timer_interval * pipe.limit) if pipe.limit else 0
+        for number, pipe in self.pipes.items():
+            if pipe.algorithm == "NETWORK":
+                pipe.load = -1 if waiting_bytes((s.host, s.port) for s in self.rt.listeners) > pipe.limit else 1
+            elif pipe.algorithm != "FEEDBACK":
+                pipe.load = pipe.counter // (self.p.timer_interval * pipe.limit) if pipe.limit else 0
+            if self.shown and pipe.algorithm != "NOP":
+                self.rt.log.warning("ratelimit: pipe %d: %d of %d, drop rate %d", number, pipe.counter, pipe.limit, pipe.load)
             pipe.last, pipe.counter = pipe.counter, 0
+        if any(pipe.algorithm == "FEEDBACK" for pipe in self.pipes.values()):
+            before, self.times = self.times, processor_times()
+            passed = self.times[0] - before[0]
+            self._steer(1 - (self.times[1] - before[1]) / passed if passed > 0 else 0.0)
+
+    def _steer(self, load: float) -> None:
+        """The one controller follows the last of the FEEDBACK pipes, as in Kamailio."""
+        pipes = [pipe for pipe in self.pipes.values() if pipe.algorithm == "FEEDBACK"]
+        if pipes:
+            rate = self.controller.update(load, pipes[-1].limit / 100)
+            for pipe in pipes:
+                pipe.load = rate
 
     def _push(self, number: int) -> int:
         pipe = self.pipes.get(number)
@@ -108,6 +141,11 @@ class Ratelimit(Module):
             return 1 if pipe.counter <= pipe.limit * self.p.timer_interval else -1
         if pipe.algorithm == "RED":
             return 1 if pipe.load == 0 or pipe.counter % pipe.load == 0 else -1
+        if pipe.algorithm == "FEEDBACK":
+            # spread evenly: of each hundred so many
+            return -1 if pipe.counter * pipe.load // 100 > (pipe.counter - 1) * pipe.load // 100 else 1
+        if pipe.algorithm == "NETWORK":
+            return -1 if pipe.load < 0 else 1
         return 1
 
     def _queue_of(self, method: str) -> int | None:
@@ -156,6 +194,30 @@ class Ratelimit(Module):
         except ValueError as err:
             self.rt.log.error("ratelimit: %s", err)
             raise RpcFault(400, "Unknown algorithm") from None
+
+    @rpc("rl.get_pid")
+    def rpc_pid(self) -> str:
+        """The numbers of the controller of FEEDBACK."""
+        c = self.controller
+        return f"ki[{c.ki:f}] kp[{c.kp:f}] kd[{c.kd:f}] "
+
+    @rpc("rl.set_pid")
+    def rpc_set_pid(self, ki: Any, kp: Any, kd: Any) -> None:
+        """Change them: integral, proportional, derivative."""
+        self.controller.ki, self.controller.kp, self.controller.kd = (_real(value) for value in (ki, kp, kd))
+
+    @rpc("rl.push_load")
+    def rpc_push_load(self, load: Any) -> None:
+        """Take a load from 0 to 1 for measured, until the next interval."""
+        value = _real(load)
+        if not 0 <= value <= 1:
+            raise RpcFault(400, "Value out of range")
+        self._steer(value)
+
+    @rpc("rl.set_dbg")
+    def rpc_set_dbg(self, dbg: int) -> None:
+        """Tell the counters of each interval in the log, or not."""
+        self.shown = bool(int(dbg))
 
     @rpc("rl.get_queues")
     def rpc_queues(self) -> list[str]:
