@@ -334,9 +334,9 @@ class Core(Module):
     def _uri_myself(self, text: str) -> bool | None:
         """None for a URI that cannot be parsed."""
         uri = parse_uri(text)
-        if uri is None or not uri.host:
+        if uri is None:
             return None
-        return bool(self.rt.is_myself(uri.host, uri.real_port()))
+        return bool(uri.host) and bool(self.rt.is_myself(uri.host, uri.real_port()))
 
     def test_uri_myself(self, ctx: Ctx, _: str) -> bool | None:
         return self._uri_myself(ctx.ruri)

@@ -27,6 +27,7 @@ request_route {
     [
         ("sip:127.0.0.1", "A1 B0 C0 D1 E1 F1 G1"),
         ("sip:other.test", "A0 B1 C1 D0 E0 F0 G0"),
+        ("tel:+12345;phone-context=example.com", "A0 B1 C1 D0 E0 F0 G0"),
         ("sip::@127.0.0.1::5060", "A0 B0 C0 D1 E1 F1 G0"),
     ],
 )
