@@ -10,7 +10,7 @@ from kamc.declare.values import to_int, to_str
 from kamc.errors import SipError
 from kamc.runtime.context import Ctx
 from kamc.runtime.sip.uri import parse_uri
-from kamc.runtime.tm.engine import E_BAD_ADDRESS, E_BAD_URI, E_SEND
+from kamc.runtime.tm.engine import E_BAD_ADDRESS, E_BAD_URI, E_NO_SOCKET, E_SEND
 from kamc.runtime.tm.transaction import Transaction
 
 _RF = Routes.REQUEST | Routes.FAILURE
@@ -154,8 +154,8 @@ class RelayFunctions:
         rc = self._fork(t, ctx, uri)
         if rc < 0:
             code, reason = _ERRORS.get(rc, _ERRORS[-1])
-            # sl_reply_error() does not know what tm knows
-            ctx.remember("error_reply", (500, f"{_ERRORS[-1][1]} (1/SL)"))
+            # of what happened to a single branch sl_reply_error() does not know
+            ctx.remember("error_reply", (code, f"{reason} ({-rc}/SL)") if rc in (E_BAD_ADDRESS, E_NO_SOCKET) else (500, f"{_ERRORS[-1][1]} (1/SL)"))
             waiting = any(b.client.waiting for b in t.branches)
             if not flags & 2 and not t.no_internal_reply and ctx.kind & Routes.REQUEST and t.status < 200 and not waiting:
                 error = (code, f"{reason} ({-rc}/TM)")

@@ -95,8 +95,7 @@ class Destinations:
         own = ctx.flow.listener
         if own.proto == below and own in self.senders and (":" in own.host) == six:
             return own
-        candidates = self.by_proto.get(proto, [])
-        return next((c for c in candidates if (":" in c.host) == six), candidates[0] if candidates else None)
+        return next((c for c in self.by_proto.get(proto, ()) if (":" in c.host) == six), None)
 
     def _way_to(self, ip: str) -> str:
         """The own address that the kernel would send from (``mhomed``); remembered, as routes change seldom."""
