@@ -98,7 +98,8 @@ def check(options: argparse.Namespace) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    from kamc.runtime.proc.supervisor import Options, Supervisor
+    from kamc.runtime.proc.options import Options
+    from kamc.runtime.proc.supervisor import Supervisor
 
     path = options.cfg_option or options.cfg or "kamailio.cfg"
     for listen in options.listen:

@@ -7,14 +7,17 @@ from typing import Any
 
 from kamc.declare.values import to_str
 from kamc.runtime.context import Ctx
-from stdlib_modules.dialog.model import ANSWERED, CONFIRMED, DELETED, Dialog
+from stdlib_modules.dialog.model import ANSWERED, CONFIRMED, Dialog
 from stdlib_modules.dialog.picture import dialog_of, row_of
 
 _KEPT = (ANSWERED, CONFIRMED)
+#: what is told of a dialog that ends
+_OVER = ("ended", "failed", "expired")
 
 
 class KeptDialogs:
-    """``module`` is the dialog module. A dialog is written when the message that changed it has been served."""
+    """``module`` is the dialog module. A dialog is written with its state, before anybody hears of that, and again when the message that changed it
+    has been served."""
 
     def __init__(self, module: Any) -> None:
         self.module, self.rt = module, module.rt
@@ -40,19 +43,27 @@ class KeptDialogs:
         return count
 
     def changed(self, what: str, dialog: Dialog, ctx: Ctx | None) -> None:
+        if what in _OVER:
+            self._waiting.pop((dialog.entry, dialog.id), None)
+            self.rows.delete(dialog.did)
+            return
+        self._keep(dialog)
+        self.later(dialog)
+
+    def later(self, dialog: Dialog) -> None:
         if not self._waiting:
             self.rt.timers.arm(self.rt.now(), self._write)
         self._waiting[dialog.entry, dialog.id] = dialog
 
     def seen(self, ctx: Ctx, dialog: Dialog, side: str) -> None:
         """A request within it: numbers, and whatever the script makes of it."""
-        self.changed("seen", dialog, ctx)
+        self.later(dialog)
 
     def _write(self, now: float) -> None:
         waiting, self._waiting = self._waiting, {}
         for dialog in waiting.values():
-            key = dialog.did
-            if dialog.state in _KEPT:
-                self.rows.put(key, [*row_of(dialog), {name: to_str(value) for name, value in dialog.variables.items()}])
-            elif dialog.state == DELETED:
-                self.rows.delete(key)
+            self._keep(dialog)
+
+    def _keep(self, dialog: Dialog) -> None:
+        if dialog.state in _KEPT:
+            self.rows.put(dialog.did, [*row_of(dialog), {name: to_str(value) for name, value in dialog.variables.items()}])

@@ -182,3 +182,18 @@ def test_a_call_outlives_a_worker(serve: Callable[..., Server]) -> None:
     finally:
         caller.close()
         callee.close()
+
+
+def test_a_worker_that_cannot_start_is_tried_again(serve: Callable[..., Server], tmp_path: Path) -> None:
+    listed = tmp_path / "list"
+    listed.write_text("1 sip:127.0.0.1:5099\n")
+    more = f'loadmodule "dispatcher.so"\nmodparam("dispatcher", "list_file", "{listed}")\n'
+    server = serve(TEXT.replace("request_route {", more + "request_route {", 1))
+    (before,) = status(server)["workers"]
+    listed.unlink()
+    os.kill(before, signal.SIGKILL)
+    until(lambda: "could not start" in server.text())
+    assert status(server)["workers"] == []
+    listed.write_text("1 sip:127.0.0.1:5099\n")
+    until(lambda: status(server)["workers"] != [])
+    assert first(server.ask("OPTIONS", "sip:nobody@127.0.0.1")) == "404 Not Found"

@@ -138,7 +138,7 @@ class Reloader:
         finally:
             os.unlink(one.out)
         files, one.base, watched = marshal.loads(data) if data else (None, "", [])
-        self.supervisor.watch(watched)
+        self.supervisor.desk.watch(watched)
         if status != 0 or files is None:
             self._end(one, said or f"the compiler ended with status {status}")
             return

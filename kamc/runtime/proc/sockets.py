@@ -16,7 +16,7 @@ from kamc.runtime.net.tcp import bind_tcp
 from kamc.runtime.net.udp import bind_udp
 
 if TYPE_CHECKING:
-    from kamc.runtime.proc.supervisor import Options
+    from kamc.runtime.proc.options import Options
 
 #: enable_sctp: where the kernel has it
 _SCTP_IF_THERE: Final = 2

@@ -14,12 +14,9 @@ import selectors
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,9 +24,11 @@ from kamc.errors import ConfigError
 from kamc.runtime.log import Log, startup_error
 from kamc.runtime.net.endpoint import Listener
 from kamc.runtime.net.listen import parse_option
-from kamc.runtime.proc import control, notify
+from kamc.runtime.proc import notify
 from kamc.runtime.proc.channel import Channel
+from kamc.runtime.proc.desk import Desk
 from kamc.runtime.proc.link import Link
+from kamc.runtime.proc.options import Options
 from kamc.runtime.proc.pulse import Pulse
 from kamc.runtime.proc.reload import Reloader
 from kamc.runtime.proc.sockets import Wanted, activated
@@ -50,33 +49,6 @@ _STORE: Final = "kamc-store-"
 #: seconds that a worker that hangs has for its traceback
 _LAST_WORDS: Final = 1.0
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
-
-
-@dataclass(slots=True)
-class Options:
-    """What the command line says; each overrides the cfg."""
-
-    listen: list[str] = field(default_factory=list)
-    aliases: list[str] = field(default_factory=list)
-    debug: int = 0
-    debug_level: int | None = None
-    work_dir: str | None = None
-    run_dir: str | None = None
-    pid_file: str | None = None
-    user: str | None = None
-    group: str | None = None
-    no_tcp: bool = False
-    server_id: int | None = None
-    #: folder of the store that outlives the server; None for one that lives as long as it
-    store: str | None = None
-    #: seconds without a turn of its loop after which a worker is replaced; 0 for never
-    hang_timeout: int = 15
-    argv: list[str] = field(default_factory=list)
-    #: compiles the configuration again, into a file whose name is put behind it; empty when there is nothing to compile
-    rebuild: list[str] = field(default_factory=list)
-    #: reload when a file of the configuration changes; the files
-    watch: bool = False
-    watched: list[str] = field(default_factory=list)
 
 
 def exit_status(status: int) -> int:
@@ -121,18 +93,18 @@ class Supervisor:
         self.generation = 1
         self.sockets: dict[Listener, socket.socket] = {}
         self.workers: dict[int, Handle] = {}
+        #: how many workers there are to be
+        self.wanted = 1
         self.deaths: list[float] = []
+        #: one could not start: not before then again
+        self.retry_at = 0.0
         self.signals: list[int] = []
         self.wake: tuple[int, int] = (-1, -1)
         self.selector = selectors.DefaultSelector()
         self.reloader = Reloader(self, options.rebuild, os.getcwd())
-        self.control: socket.socket | None = None
+        self.desk = Desk(self)
         self.store = options.store or ""
         self.secret = secrets.token_hex(8)
-        self.watcher: subprocess.Popen[str] | None = None
-        #: commands that workers have in hand: whose, and who waits for the answer
-        self._questions: dict[int, tuple[int, control.Answer]] = {}
-        self._serial = 0
 
     def _level(self, core: Mapping[str, Any]) -> int:
         level = self.options.debug_level if self.options.debug_level is not None else int(core.get("debug", 0))
@@ -166,8 +138,8 @@ class Supervisor:
         if not self.spawn(first=True):
             self.clean_up()
             return 1
-        self.open_control()
-        self.watch(self.options.watched)
+        self.desk.open_control()
+        self.desk.watch(self.options.watched)
         notify.notify("READY=1", f"MAINPID={os.getpid()}")
         try:
             return self.loop()
@@ -209,17 +181,11 @@ class Supervisor:
                 out.write(f"{os.getpid()}\n")
 
     def clean_up(self) -> None:
-        """What the server leaves in the file system, and the watcher, go."""
-        if self.watcher is not None:
-            self.watcher.kill()
-            self.watcher.wait()
-        paths = [self.options.pid_file] if self.options.pid_file else []
-        if self.control is not None:
-            self.control.close()
-            paths.append(os.path.join(self.run_dir, control.NAME))
-        for path in paths:
+        """What the server leaves in the file system goes."""
+        self.desk.close()
+        if self.options.pid_file:
             with contextlib.suppress(OSError):
-                os.unlink(path)
+                os.unlink(self.options.pid_file)
         if not self.options.store:
             shutil.rmtree(self.store, ignore_errors=True)
 
@@ -330,94 +296,12 @@ class Supervisor:
             return
         for kind, *rest in messages:
             if kind == "answer":
-                ident, error, value = rest
-                _, answer = self._questions.pop(ident, (0, None))
-                if answer is not None:
-                    answer(error, value)
+                self.desk.answered(*rest)
             elif kind == "ask":
                 ident, what, *params = rest
-                self.asked(what, params, lambda error, value, ident=ident: handle.send("told", ident, error, value))  # type: ignore[misc]
+                self.desk.asked(what, params, lambda error, value, ident=ident: handle.send("told", ident, error, value))  # type: ignore[misc]
             else:
                 self.reloader.heard(handle, kind, rest[0], rest[1] if len(rest) > 1 else None)
-
-    # -- commands --------------------------------------------------------------------------------------------------------
-
-    def asked(self, what: str, params: list[Any], answer: Callable[[str, Any], Any]) -> None:
-        """Something that only the supervisor can do: for a worker's RPC command, or for the control socket."""
-        if what == "reload":
-            self.reloader.ask("command", dry=bool(params and params[0]), told=answer)
-        elif what == "status":
-            answer("", self.status())
-        else:
-            answer(f"unknown request {what!r}", None)
-
-    def status(self) -> dict[str, Any]:
-        return {"pid": os.getpid(), "generation": self.generation, "workers": [h.pid for h in self.workers.values()],
-                "sockets": [str(s) for s in self.sockets], "reload": self.reloader.state, "reloads": self.reloader.history}  # fmt: skip
-
-    def open_control(self) -> None:
-        try:
-            self.control = control.listen(self.run_dir)
-        except OSError as err:
-            self.log.warning("no control socket in %s: %s", self.run_dir, err.strerror or err)
-            return
-        self.selector.register(self.control, selectors.EVENT_READ, self._accept)
-
-    def _accept(self) -> None:
-        assert self.control is not None
-        with contextlib.suppress(OSError):
-            sock, _ = self.control.accept()
-            sock.setblocking(False)
-            client = control.Client(sock, self._request)
-
-            def readable() -> None:
-                if not client.readable():
-                    self.selector.unregister(sock)
-                    sock.close()
-
-            self.selector.register(sock, selectors.EVENT_READ, readable)
-
-    def _request(self, request: dict[str, Any], answer: control.Answer) -> None:
-        if request.get("do") != "rpc":
-            self.asked(str(request.get("do")), [request.get("dry_run")], answer)
-            return
-        method, params = request.get("method"), request.get("params", [])
-        handle = next(iter(self.workers.values()), None)
-        if not isinstance(method, str) or not isinstance(params, list):
-            answer("an rpc request has a method, and params that are a list", None)
-            return
-        self._serial += 1
-        self._questions[self._serial] = handle.pid if handle is not None else 0, answer
-        if handle is None or not handle.send("rpc", self._serial, method, params):
-            del self._questions[self._serial]
-            answer("no worker answers", None)
-
-    # -- watching --------------------------------------------------------------------------------------------------------
-
-    def watch(self, paths: list[str]) -> None:
-        """Reload when one of these files changes. Later calls add to them."""
-        if not self.options.watch or not paths:
-            return
-        if self.watcher is not None and self.watcher.poll() is None:
-            assert self.watcher.stdin is not None
-            with contextlib.suppress(OSError):
-                self.watcher.stdin.write("".join(f"{path}\n" for path in paths))
-                self.watcher.stdin.flush()
-            return
-        self.watcher = subprocess.Popen([sys.executable, "-m", "kamc.runtime.proc.watch", *paths], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                        cwd=self.reloader.folder, process_group=0)  # fmt: skip
-        assert self.watcher.stdout is not None
-        out = self.watcher.stdout
-
-        def readable() -> None:
-            line = os.read(out.fileno(), 4096)
-            if not line:
-                self.selector.unregister(out)
-                self.log.error("the watcher has ended; changes are not noticed any more")
-            elif b"changed" in line:
-                self.reloader.ask("a file has changed")
-
-        self.selector.register(out, selectors.EVENT_READ, readable)
 
     # -- loop ------------------------------------------------------------------------------------------------------------
 
@@ -431,11 +315,12 @@ class Supervisor:
             if signal.SIGHUP in notes:
                 self.reloader.ask("SIGHUP")
             if signal.SIGUSR1 in notes:
-                self.log.write(1, f"status: {self.status()}")
+                self.log.write(1, f"status: {self.desk.status()}")
             for pid, status in self.reap():
-                if not self.replace(pid, status):
-                    self.stop()
-                    return 70
+                self.bury(pid, status)
+            if len(self.workers) < self.wanted and not self.fill_up(time.monotonic()):
+                self.stop()
+                return 70
             self.reloader.look()
             self.look_for_hanging(time.monotonic())
 
@@ -475,10 +360,22 @@ class Supervisor:
                 found.append((pid, exit_status(status)))
         return found
 
-    def replace(self, pid: int, status: int) -> bool:
-        """Start a new worker for one that died; False when that happens too often."""
-        now = time.monotonic()
-        self.deaths = [t for t in self.deaths if now - t < RESPAWN_WINDOW] + [now]
+    def fill_up(self, now: float) -> bool:
+        """Start a worker for each that is missing; one that cannot start is tried again with the next tick. False when that happens too often."""
+        if now < self.retry_at:
+            return True
+        while len(self.workers) < self.wanted:
+            self.deaths = [t for t in self.deaths if now - t < RESPAWN_WINDOW] + [now]
+            if len(self.deaths) > RESPAWN_LIMIT:
+                self.log.critical("workers die too often, giving up")
+                return False
+            if not self.spawn(first=False):
+                self.retry_at = now + _TICK
+                break
+        return True
+
+    def bury(self, pid: int, status: int) -> None:
+        """A worker is gone: whoever waits for it hears of that."""
         handle = self.workers.pop(pid)
         with contextlib.suppress(KeyError, ValueError):
             self.selector.unregister(handle.channel)
@@ -486,12 +383,7 @@ class Supervisor:
         handle.pulse.close()
         self.log.critical("worker %d ended with status %d, starting another", pid, status)
         self.reloader.died(pid)
-        for ident in [i for i, (whose, _) in self._questions.items() if whose == pid]:
-            self._questions.pop(ident)[1]("the worker died", None)
-        if len(self.deaths) > RESPAWN_LIMIT:
-            self.log.critical("workers die too often, giving up")
-            return False
-        return self.spawn(first=False)
+        self.desk.died(pid)
 
     def stop(self) -> int:
         """End the workers: SIGTERM, then SIGKILL."""

@@ -1,0 +1,130 @@
+"""The supervisor's desk: whoever wants something of it (the control socket, workers, the watcher of files) comes here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from kamc.runtime.proc import control
+
+if TYPE_CHECKING:
+    from kamc.runtime.proc.supervisor import Supervisor
+
+
+class Desk:
+    """See the module."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self.supervisor, self.log, self.selector = supervisor, supervisor.log, supervisor.selector
+        self.control: socket.socket | None = None
+        self.watcher: subprocess.Popen[str] | None = None
+        #: commands that workers have in hand: whose, and who waits for the answer
+        self._questions: dict[int, tuple[int, control.Answer]] = {}
+        self._serial = 0
+
+    def close(self) -> None:
+        """The control socket and the watcher go."""
+        if self.watcher is not None:
+            self.watcher.kill()
+            self.watcher.wait()
+        if self.control is not None:
+            self.control.close()
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(self.supervisor.run_dir, control.NAME))
+
+    # -- commands --------------------------------------------------------------------------------------------------------
+
+    def asked(self, what: str, params: list[Any], answer: Callable[[str, Any], Any]) -> None:
+        """Something that only the supervisor can do: for a worker's RPC command, or for the control socket."""
+        if what == "reload":
+            self.supervisor.reloader.ask("command", dry=bool(params and params[0]), told=answer)
+        elif what == "status":
+            answer("", self.status())
+        else:
+            answer(f"unknown request {what!r}", None)
+
+    def status(self) -> dict[str, Any]:
+        one = self.supervisor
+        return {"pid": os.getpid(), "generation": one.generation, "workers": [h.pid for h in one.workers.values()],
+                "sockets": [str(s) for s in one.sockets], "reload": one.reloader.state, "reloads": one.reloader.history}  # fmt: skip
+
+    def open_control(self) -> None:
+        try:
+            self.control = control.listen(self.supervisor.run_dir)
+        except OSError as err:
+            self.log.warning("no control socket in %s: %s", self.supervisor.run_dir, err.strerror or err)
+            return
+        self.selector.register(self.control, selectors.EVENT_READ, self._accept)
+
+    def _accept(self) -> None:
+        assert self.control is not None
+        with contextlib.suppress(OSError):
+            sock, _ = self.control.accept()
+            sock.setblocking(False)
+            client = control.Client(sock, self._request)
+
+            def readable() -> None:
+                if not client.readable():
+                    self.selector.unregister(sock)
+                    sock.close()
+
+            self.selector.register(sock, selectors.EVENT_READ, readable)
+
+    def _request(self, request: dict[str, Any], answer: control.Answer) -> None:
+        if request.get("do") != "rpc":
+            self.asked(str(request.get("do")), [request.get("dry_run")], answer)
+            return
+        method, params = request.get("method"), request.get("params", [])
+        handle = next(iter(self.supervisor.workers.values()), None)
+        if not isinstance(method, str) or not isinstance(params, list):
+            answer("an rpc request has a method, and params that are a list", None)
+            return
+        self._serial += 1
+        self._questions[self._serial] = handle.pid if handle is not None else 0, answer
+        if handle is None or not handle.send("rpc", self._serial, method, params):
+            del self._questions[self._serial]
+            answer("no worker answers", None)
+
+    def answered(self, ident: int, error: str, value: Any) -> None:
+        """A worker has done a command."""
+        _, answer = self._questions.pop(ident, (0, None))
+        if answer is not None:
+            answer(error, value)
+
+    def died(self, pid: int) -> None:
+        """Whoever waits for a worker that is gone hears of that."""
+        for ident in [i for i, (whose, _) in self._questions.items() if whose == pid]:
+            self._questions.pop(ident)[1]("the worker died", None)
+
+    # -- watching --------------------------------------------------------------------------------------------------------
+
+    def watch(self, paths: list[str]) -> None:
+        """Reload when one of these files changes. Later calls add to them."""
+        if not self.supervisor.options.watch or not paths:
+            return
+        if self.watcher is not None and self.watcher.poll() is None:
+            assert self.watcher.stdin is not None
+            with contextlib.suppress(OSError):
+                self.watcher.stdin.write("".join(f"{path}\n" for path in paths))
+                self.watcher.stdin.flush()
+            return
+        self.watcher = subprocess.Popen([sys.executable, "-m", "kamc.runtime.proc.watch", *paths], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                        cwd=self.supervisor.reloader.folder, process_group=0)  # fmt: skip
+        assert self.watcher.stdout is not None
+        out = self.watcher.stdout
+
+        def readable() -> None:
+            line = os.read(out.fileno(), 4096)
+            if not line:
+                self.selector.unregister(out)
+                self.log.error("the watcher has ended; changes are not noticed any more")
+            elif b"changed" in line:
+                self.supervisor.reloader.ask("a file has changed")
+
+        self.selector.register(out, selectors.EVENT_READ, readable)

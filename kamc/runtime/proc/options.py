@@ -1,0 +1,32 @@
+"""The command line of a server, as its supervisor takes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Options:
+    """What the command line says; each overrides the cfg."""
+
+    listen: list[str] = field(default_factory=list)
+    aliases: list[str] = field(default_factory=list)
+    debug: int = 0
+    debug_level: int | None = None
+    work_dir: str | None = None
+    run_dir: str | None = None
+    pid_file: str | None = None
+    user: str | None = None
+    group: str | None = None
+    no_tcp: bool = False
+    server_id: int | None = None
+    #: folder of the store that outlives the server; None for one that lives as long as it
+    store: str | None = None
+    #: seconds without a turn of its loop after which a worker is replaced; 0 for never
+    hang_timeout: int = 15
+    argv: list[str] = field(default_factory=list)
+    #: compiles the configuration again, into a file whose name is put behind it; empty when there is nothing to compile
+    rebuild: list[str] = field(default_factory=list)
+    #: reload when a file of the configuration changes; the files
+    watch: bool = False
+    watched: list[str] = field(default_factory=list)
