@@ -109,14 +109,14 @@ class Sl(Module):
         code, reason = ctx.recall("error_reply", (self.p.default_code, "I'm terribly sorry, server error occurred (1/SL)"))
         return int(code), str(reason)
 
-    @function(Routes.REQUEST)
+    @function(Routes.REQUEST, error="reads")
     def sl_reply_error(self, ctx: Ctx) -> int:
         """Answer with the last internal error."""
         code, reason = self._error(ctx)
         self.rt.counters.add("sl", "sent_err_replies")
         return self.stateless(ctx, code, reason)
 
-    @function(Routes.REQUEST | Routes.FAILURE | Routes.ONREPLY)
+    @function(Routes.REQUEST | Routes.FAILURE | Routes.ONREPLY, error="reads")
     def send_reply_error(self, ctx: Ctx) -> int:
         tm = self.rt.module("tm")
         t = tm.current(ctx) if tm is not None else None

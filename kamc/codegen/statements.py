@@ -27,6 +27,8 @@ class RouteCompiler(ExpressionCompiler):
 
     loops = 0
     temporaries = 0
+    #: the call right before the block that begins may have left an error
+    error_fresh = False
     depth = 0
     #: in a function that stands for a block inside of a loop: ``break`` leaves that loop
     in_loop = False
@@ -95,6 +97,24 @@ class RouteCompiler(ExpressionCompiler):
             stamp(item, s.span)
         out.extend([*build, *after])
 
+    def _error_of(self, e: n.Expr) -> str:
+        """What a call has to do with the last error: leaves, reads, or nothing."""
+        resolved = self.unit.calls.get(id(e)) if isinstance(e, n.Call) else None
+        return resolved.decl.error if resolved is not None and resolved.decl is not None else ""
+
+    def _leaves_error(self, e: n.Expr) -> bool:
+        """Whether the last thing that an expression does may leave an error for the statement behind it."""
+        match e:
+            case n.Paren():
+                return self._leaves_error(e.inner)
+            case n.Unary():
+                return self._leaves_error(e.operand)
+            case n.Binary():
+                return self._leaves_error(e.left) or self._leaves_error(e.right)
+            case n.RouteCall():
+                return True
+        return self._error_of(e) == "leaves"
+
     def _suspends(self, s: n.Stmt) -> bool:
         resolved = self.unit.calls.get(id(s.call)) if isinstance(s, n.ExprStmt) and isinstance(s.call, n.Call) else None
         return resolved is not None and resolved.decl is not None and resolved.decl.suspends
@@ -128,7 +148,13 @@ class RouteCompiler(ExpressionCompiler):
         return identifier
 
     def _statements(self, real: list[n.Stmt], out: list[ast.stmt], *, tail: bool) -> None:
+        fresh, self.error_fresh = self.error_fresh, False
         for index, statement in enumerate(real):
+            if not fresh and isinstance(statement, n.ExprStmt) and self._error_of(statement.call) == "reads":
+                old: ast.stmt = ast.Expr(value=call("ctx.forget", const("error_reply")))
+                stamp(old, statement.span)
+                out.append(old)
+            fresh = isinstance(statement, n.ExprStmt) and self._leaves_error(statement.call)
             if self._suspends(statement) and index < len(real) - 1 and isinstance(statement, n.ExprStmt):
                 self._suspending(statement, real[index + 1 :], out, tail=tail)
                 return
@@ -262,6 +288,7 @@ class RouteCompiler(ExpressionCompiler):
         body: list[ast.stmt] = []
         orelse: list[ast.stmt] = []
         tail = tail and not self.loops
+        self.error_fresh = self._leaves_error(s.test)
         self.block(list(s.then.body), body, tail=tail)
         if s is upto and other is not None:
             taken: ast.stmt = ast.Assign(targets=[store(other)], value=const(True))
@@ -275,7 +302,9 @@ class RouteCompiler(ExpressionCompiler):
             for node in orelse:
                 stamp(node, inner.span)
         elif s.orelse is not None:
+            self.error_fresh = self._leaves_error(s.test)
             self.block(list(s.orelse.body), orelse, tail=tail)
+        self.error_fresh = False
         out.append(ast.If(test=test, body=body, orelse=orelse))
 
     def while_(self, s: n.While, out: list[ast.stmt]) -> None:

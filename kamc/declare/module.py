@@ -54,6 +54,7 @@ class FunctionDecl:
     arities: tuple[int, ...] = ()
     suspends: bool = False
     waits: bool = False
+    error: str = ""
 
     def accepts(self, count: int) -> bool:
         if self.arities:
@@ -113,15 +114,18 @@ class Declarations:
     rpcs: dict[str, RpcDecl] = field(default_factory=dict)
 
 
-def function(routes: Routes = Routes.ANY, *names: str, arities: tuple[int, ...] = (), suspends: bool = False, waits: bool = False) -> Callable[[F], F]:
+def function(routes: Routes = Routes.ANY, *names: str, arities: tuple[int, ...] = (), suspends: bool = False, waits: bool = False,
+             error: str = "") -> Callable[[F], F]:  # fmt: skip
     """Mark a method as a cfg function; further names are aliases. The method is returned unchanged.
 
     One that ``suspends`` may set the run aside: it has a keyword argument ``rest``, what follows its call in the block, to run later.
     One that ``waits`` may take its time (``rt.waits``): programs that call it run in greenlets.
+    ``error``: it ``leaves`` one in ``error_reply`` of the context, or ``reads`` the one that the call right before it has left; whatever
+    stands between the two makes it an unknown error, as in Kamailio.
     """
 
     def mark(fn: F) -> F:
-        fn.__dict__.setdefault("_kamc", []).append(("function", names, routes, arities, suspends, waits))
+        fn.__dict__.setdefault("_kamc", []).append(("function", names, routes, arities, suspends, waits, error))
         return fn
 
     return mark

@@ -161,6 +161,10 @@ class Ctx:
             self.extra = {}
         self.extra[key] = value
 
+    def forget(self, key: str) -> None:
+        if self.extra is not None:
+            self.extra.pop(key, None)
+
     def recall(self, key: str, default: Any = None) -> Any:
         return self.extra.get(key, default) if self.extra is not None else default
 

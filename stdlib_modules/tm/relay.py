@@ -192,7 +192,7 @@ class RelayFunctions:
         host = f"[{host}]" if ":" in host and not host.startswith("[") else host
         return f"sip:{host}" + (f":{port}" if port else "") + (f";transport={proto}" if proto else "")
 
-    @function(_RF, arities=(0, 2), waits=True)
+    @function(_RF, arities=(0, 2), waits=True, error="leaves")
     def t_relay(self, ctx: Ctx, host: Lit = "", port: int = 0) -> int:
         return self._relay(ctx, self._uri(host, port) if host else None)
 
@@ -204,19 +204,19 @@ class RelayFunctions:
             return -1
         return self._relay(ctx, self._uri(uri.host, uri.port_number, proto))
 
-    @function(_RF, arities=(0, 2), waits=True)
+    @function(_RF, arities=(0, 2), waits=True, error="leaves")
     def t_relay_to_udp(self, ctx: Ctx, ip: Lit = "", port: int = 0) -> int:
         return self._to_proto(ctx, "udp", ip, port)
 
-    @function(_RF, arities=(0, 2), waits=True)
+    @function(_RF, arities=(0, 2), waits=True, error="leaves")
     def t_relay_to_tcp(self, ctx: Ctx, ip: Lit = "", port: int = 0) -> int:
         return self._to_proto(ctx, "tcp", ip, port)
 
-    @function(_RF, arities=(0, 2), waits=True)
+    @function(_RF, arities=(0, 2), waits=True, error="leaves")
     def t_relay_to_tls(self, ctx: Ctx, ip: Lit = "", port: int = 0) -> int:
         return self._to_proto(ctx, "tls", ip, port)
 
-    @function(_RF, arities=(0, 2), waits=True)
+    @function(_RF, arities=(0, 2), waits=True, error="leaves")
     def t_relay_to_sctp(self, ctx: Ctx, ip: Lit = "", port: int = 0) -> int:
         return self._to_proto(ctx, "sctp", ip, port)
 
@@ -228,7 +228,7 @@ class RelayFunctions:
             return None
         return self._uri(parts[0], int(parts[1]) if len(parts) == 2 and parts[1].isdigit() else 0, proto)
 
-    @function(_RF, waits=True)
+    @function(_RF, waits=True, error="leaves")
     def t_relay_to(self, ctx: Ctx, first: Lit = "", second: Lit = "") -> int:
         """``t_relay_to([proxy] [, flags])``; one argument is flags when it is a number."""
         proxy, flags = ("", first) if (not second and first.startswith("0x")) or first.isdigit() else (first, second)
@@ -239,7 +239,7 @@ class RelayFunctions:
         # with flags alone Kamailio sends its 100 all the same
         return self._relay(ctx, uri, flags=number if proxy else number & ~1)
 
-    @function(_RF, waits=True)
+    @function(_RF, waits=True, error="leaves")
     def t_relay_to_proxy(self, ctx: Ctx, proxy: str) -> int:
         uri = self._proxy(proxy)
         return -1 if uri is None else self._relay(ctx, uri)
@@ -249,7 +249,7 @@ class RelayFunctions:
         values = [to_str(self.rt.pv(v)(ctx)) if v.startswith("$") else v for v in (host, port)]
         return self._uri(values[0], int(values[1]) if values[1].isdigit() else 0) if values[0] else None
 
-    @function(Routes.REQUEST, waits=True)
+    @function(Routes.REQUEST, waits=True, error="leaves")
     def t_relay_to_avp(self, ctx: Ctx, host: Lit, port: Lit) -> int:
         uri = self._from_avps(ctx, host, port)
         return -1 if uri is None else self._relay(ctx, uri)
@@ -269,31 +269,31 @@ class RelayFunctions:
         t = self.current(ctx)
         return -1 if t is None else self._fork(t, ctx, uri)
 
-    @function(Routes.REQUEST, waits=True)
+    @function(Routes.REQUEST, waits=True, error="leaves")
     def t_forward_nonack(self, ctx: Ctx, ip: Lit, port: int) -> int:
         return self._nonack(ctx, self._uri(ip, port))
 
-    @function(Routes.REQUEST, waits=True)
+    @function(Routes.REQUEST, waits=True, error="leaves")
     def t_forward_nonack_uri(self, ctx: Ctx) -> int:
         return self._nonack(ctx, None)
 
-    @function(Routes.REQUEST, waits=True)
+    @function(Routes.REQUEST, waits=True, error="leaves")
     def t_forward_nonack_udp(self, ctx: Ctx, ip: Lit, port: int) -> int:
         return self._nonack(ctx, self._uri(ip, port, "udp"))
 
-    @function(Routes.REQUEST, waits=True)
+    @function(Routes.REQUEST, waits=True, error="leaves")
     def t_forward_nonack_tcp(self, ctx: Ctx, ip: Lit, port: int) -> int:
         return self._nonack(ctx, self._uri(ip, port, "tcp"))
 
-    @function(Routes.REQUEST, waits=True)
+    @function(Routes.REQUEST, waits=True, error="leaves")
     def t_forward_nonack_tls(self, ctx: Ctx, ip: Lit, port: int) -> int:
         return self._nonack(ctx, self._uri(ip, port, "tls"))
 
-    @function(Routes.REQUEST, waits=True)
+    @function(Routes.REQUEST, waits=True, error="leaves")
     def t_forward_nonack_sctp(self, ctx: Ctx, ip: Lit, port: int) -> int:
         return self._nonack(ctx, self._uri(ip, port, "sctp"))
 
-    @function(Routes.REQUEST, waits=True)
+    @function(Routes.REQUEST, waits=True, error="leaves")
     def t_forward_nonack_to(self, ctx: Ctx, host: Lit, port: Lit) -> int:
         return self._nonack(ctx, self._from_avps(ctx, host, port))
 
@@ -321,27 +321,27 @@ class RelayFunctions:
             return self._forward_ack(ctx, uri)
         return int(self.rt.tm.relay_branches(t, ctx, uri, replicate=True))
 
-    @function(Routes.REQUEST, arities=(1, 2), waits=True)
+    @function(Routes.REQUEST, arities=(1, 2), waits=True, error="leaves")
     def t_replicate(self, ctx: Ctx, uri: str, port: int = 0) -> int:
         return self._replicate(ctx, uri if uri.lower().startswith("sip") else self._uri(uri, port))
 
-    @function(Routes.REQUEST, waits=True)
+    @function(Routes.REQUEST, waits=True, error="leaves")
     def t_replicate_udp(self, ctx: Ctx, host: Lit, port: int) -> int:
         return self._replicate(ctx, self._uri(host, port, "udp"))
 
-    @function(Routes.REQUEST, waits=True)
+    @function(Routes.REQUEST, waits=True, error="leaves")
     def t_replicate_tcp(self, ctx: Ctx, host: Lit, port: int) -> int:
         return self._replicate(ctx, self._uri(host, port, "tcp"))
 
-    @function(Routes.REQUEST, waits=True)
+    @function(Routes.REQUEST, waits=True, error="leaves")
     def t_replicate_tls(self, ctx: Ctx, host: Lit, port: int) -> int:
         return self._replicate(ctx, self._uri(host, port, "tls"))
 
-    @function(Routes.REQUEST, waits=True)
+    @function(Routes.REQUEST, waits=True, error="leaves")
     def t_replicate_sctp(self, ctx: Ctx, host: Lit, port: int) -> int:
         return self._replicate(ctx, self._uri(host, port, "sctp"))
 
-    @function(Routes.REQUEST, waits=True)
+    @function(Routes.REQUEST, waits=True, error="leaves")
     def t_replicate_to(self, ctx: Ctx, host: Lit, port: Lit) -> int:
         uri = self._from_avps(ctx, host, port)
         return -1 if uri is None else self._replicate(ctx, uri)

@@ -43,7 +43,7 @@ class ReplyFunctions:
             return -1
         return self.t_reply(ctx, code, reason)
 
-    @function(_RFO)
+    @function(_RFO, error="reads")
     def t_reply_error(self, ctx: Ctx) -> int:
         code, reason = ctx.recall("error_reply", (self.p.default_code, self.p.default_reason))
         return self.t_reply(ctx, code, reason)
