@@ -23,6 +23,7 @@ from kamc.runtime.sip.sdp import SdpError, parse_sdp
 from kamc.runtime.sip.uri import parse_uri
 from kamc.runtime.sip.via import parse_via, split_vias
 from stdlib_modules.db_sqlite import first_statement
+from stdlib_modules.registrar.save import _BEHIND_ADDRESS
 
 SIZES = (4096, 16384, 65536)
 
@@ -36,6 +37,13 @@ def byte_by_byte(text: str) -> None:
     for byte in text.encode():
         list(framer.feed(bytes([byte])))
 
+
+def stream(text: str) -> None:
+    list(StreamFramer(1 << 20).feed(text.encode("latin-1")))
+
+
+#: the beginning of an HTTP request in chunks
+_POST = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n"
 
 WORST: dict[str, tuple[Callable[[str], object], Callable[[int], str]]] = {
     "many headers": (parse_message, lambda n: "OPTIONS sip:a SIP/2.0\r\n" + "A: b\r\n" * (n // 6) + "\r\n"),
@@ -55,6 +63,11 @@ WORST: dict[str, tuple[Callable[[str], object], Callable[[int], str]]] = {
     "parts": (lambda t: find_part(t, "B", "application/sdp"), lambda n: "--B\r\n\r\nx\r\n" * (n // 10)),
     "sdp": (parse_sdp, lambda n: "v=0\r\nc=IN IP4 1.1.1.1\r\nm=audio 1 RTP/AVP 0\r\n" + "a=b\r\n" * (n // 5)),
     "stream byte by byte": (byte_by_byte, lambda n: "OPTIONS sip:a SIP/2.0\r\n" + "A: b\r\n" * (n // 6)),
+    "http chunks": (stream, lambda n: _POST + "\r\n" + "1\r\na\r\n" * (n // 6) + "0\r\n\r\n"),
+    "http chunks, slowly": (byte_by_byte, lambda n: _POST + "\r\n" + "1\r\na\r\n" * (n // 6)),
+    "http headers": (stream, lambda n: "POST / HTTP/1.1\r\n" + "A: b\r\n" * (n // 6) + "Transfer-Encoding: chunked, x\r\n\r\n"),
+    "http first line": (stream, lambda n: "POST " + " HTTP/1.1" * (n // 9) + "\r\n\r\n"),
+    "behind a contact": (lambda t: _BEHIND_ADDRESS.sub(">", t), lambda n: ">" * n),
     "proxy header": (lambda t: read_header(t.encode("latin-1")), lambda n: "PROXY " + "x" * n),
     "binrpc": (lambda t: decode(t.encode("latin-1")), lambda n: "\xa1\x03" + "\x03" * n),
     "sql": (first_statement, lambda n: "/*" * (n // 2)),
