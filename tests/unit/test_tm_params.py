@@ -220,11 +220,12 @@ def test_modes_that_are_not_there(bench, name: str, value: int) -> None:
         ("t_relay(); sl_reply_error();", ["478 Unresolvable destination (478/SL)", "478 Unresolvable destination (478/TM)"]),
         ('if (!t_relay()) { append_to_reply("X: y\\r\\n"); sl_reply_error(); }',
          ["500 I'm terribly sorry, server error occurred (1/SL)", "478 Unresolvable destination (478/TM)"]),
-        ("if (!t_relay()) { if ($rU != $null) { sl_reply_error(); } }", ["500 I'm terribly sorry, server error occurred (1/SL)", "478 Unresolvable destination (478/TM)"]),
+        ("if (!t_relay()) { if ($rU != $null) { sl_reply_error(); } }",
+         ["500 I'm terribly sorry, server error occurred (1/SL)", "478 Unresolvable destination (478/TM)"]),
         ("sl_reply_error();", ["500 I'm terribly sorry, server error occurred (1/SL)"]),
     ],
 )  # fmt: skip
-def test_an_error_is_known_to_the_next_call_alone(bench: Callable[..., Bench], script: str, answers: list[str]) -> None:
+def test_an_error_is_known_to_the_next_call_alone(bench, script: str, answers: list[str]) -> None:
     b = bench(f'request_route {{ $du = "harmless"; {script} }}\n')
     b.request("MESSAGE")
     assert [line.removeprefix("SIP/2.0 ") for line in b.firsts()] == answers
