@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.conftest import Server
-from tests.integration.test_reload import rpc, status, until
+from tests.integration.test_reload import reload, rpc, status, until
 from tests.phone import Phone, header
 
 TEXT = """#!KAMAILIO
@@ -195,5 +195,14 @@ def test_a_worker_that_cannot_start_is_tried_again(serve: Callable[..., Server],
     until(lambda: "could not start" in server.text())
     assert status(server)["workers"] == []
     listed.write_text("1 sip:127.0.0.1:5099\n")
+    until(lambda: status(server)["workers"] != [])
+    assert first(server.ask("OPTIONS", "sip:nobody@127.0.0.1")) == "404 Not Found"
+    # and with another configuration, when that is what it takes
+    (before,) = status(server)["workers"]
+    listed.unlink()
+    os.kill(before, signal.SIGKILL)
+    until(lambda: status(server)["workers"] == [])
+    server.cfg.write_text(TEXT)
+    assert reload(server)["state"] == "active"
     until(lambda: status(server)["workers"] != [])
     assert first(server.ask("OPTIONS", "sip:nobody@127.0.0.1")) == "404 Not Found"

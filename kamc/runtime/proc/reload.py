@@ -117,7 +117,10 @@ class Reloader:
                 return
             if data == b"":
                 self.supervisor.selector.unregister(one.child.stderr)
-                self._compiled(one, bytes(said).decode("utf-8", "replace").strip())
+                try:
+                    self._compiled(one, bytes(said).decode("utf-8", "replace").strip())
+                except Exception as err:
+                    self._end(one, f"{type(err).__name__}: {err}")
 
         self.supervisor.selector.register(one.child.stderr, 1, readable)
 
@@ -189,6 +192,11 @@ class Reloader:
         known = [at for at, s in enumerate(one.sockets) if place(s) in have]
         fresh = tuple(sock.fileno() for s, sock in one.sockets.items() if place(s) not in have)
         one.waiting = set(supervisor.workers)
+        if not one.waiting:
+            # nobody runs the old one: those that could not start try again with this
+            supervisor.adopt(one.files, one.base, one.sockets, one.number)
+            self._end(one, "")
+            return
         for handle in list(supervisor.workers.values()):
             if not handle.send("prepare", one.number, one.files, one.base, rows, known, supervisor.overrides(one.wanted.core), fds=fresh):
                 self._refuse(one, f"worker {handle.pid} does not listen")
@@ -198,6 +206,10 @@ class Reloader:
         """A worker's word about a generation."""
         one = self.current
         if one is None or number != one.number or handle.pid not in one.waiting:
+            return
+        if kind == "refused" and one.activating:
+            self.supervisor.log.critical("worker %d does not take over, it is ended: %s", handle.pid, what)
+            os.kill(handle.pid, signal.SIGKILL)
             return
         if kind == "refused":
             self._refuse(one, str(what))
@@ -255,7 +267,9 @@ class Reloader:
         log = self.supervisor.log
         self.current = None
         if error:
-            log.error("reload (%s) failed, nothing has changed:\n%s", one.why, error)
+            log.error("reload (%s) failed, nothing has changed:", one.why)
+            for line in error.splitlines():
+                log.error("  %s", line)
         elif not one.dry:
             log.notice("reload (%s): %s", one.why, "unchanged" if one.plan == ["unchanged"] else f"generation {one.number} runs")
         result = {"state": "failed" if error else "planned" if one.dry else "unchanged" if one.plan == ["unchanged"] else "active", "why": one.why,
