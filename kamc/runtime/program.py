@@ -21,6 +21,7 @@ from typing import Any
 from kamc.declare.module import Module
 from kamc.errors import ConfigError
 from kamc.runtime.api import Runtime
+from kamc.runtime.net.dns.resolver import names_of
 from kamc.runtime.script import helpers
 
 _HEADER = 16
@@ -109,6 +110,10 @@ def _core_params(rt: Runtime, params: Mapping[str, Any]) -> None:
     for proto, addresses, port in params["alias"]:
         for address in addresses:
             rt.aliases.append((proto if proto != "*" else "", address.lower(), max(0, port)))
+    if rt.param("auto_aliases"):
+        # names that only a name server knows are left to alias: a start that waits for it helps nobody
+        hosts = rt.worker.datapath.dns.hosts
+        rt.aliases += [(s.proto, name, s.port) for s in rt.worker.listeners for name in names_of(hosts, s.host)]
     rt.prepare_headers()
 
 

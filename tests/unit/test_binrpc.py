@@ -14,9 +14,31 @@ LEAF = st.integers(-(1 << 62), (1 << 62)) | TEXT
 VALUES = st.recursive(LEAF, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT.filter(bool), inner, max_size=4), max_leaves=12)
 
 
+def joined(value: object) -> object:
+    """A list of structures in a structure is one structure on the wire; of names that repeat a reader keeps the last."""
+    if isinstance(value, list):
+        return [joined(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+
+    def member(item: object) -> object:
+        if isinstance(item, list) and item and all(isinstance(one, dict) for one in item):
+            return joined({key: inner for one in item for key, inner in one.items()})
+        return joined(item)
+
+    return {key: member(item) for key, item in value.items()}
+
+
 @given(VALUES)
 def test_values_come_back(value: object) -> None:
-    assert decode(encode(value)) == [value]
+    assert decode(encode(value)) == [joined(value)]
+
+
+def test_structures_in_a_list_of_a_structure_keep_their_names() -> None:
+    data = encode({"aliases": [{"alias": 1}, {"alias": 2}]})
+    assert data.count(b"alias\0") == 2
+    assert bytes([ARRAY]) not in (data[:1], data[10:11])
+    assert decode(data) == [{"aliases": {"alias": 2}}]
 
 
 @pytest.mark.parametrize(

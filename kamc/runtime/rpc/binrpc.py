@@ -61,11 +61,18 @@ def encode(value: Any) -> bytes:
     if isinstance(value, float):
         return _record(DOUBLE, _number(int(value * 1000)))
     if isinstance(value, dict):
-        inside = b"".join(_text(NAME, str(key)) + encode(item) for key, item in value.items())
-        return bytes([STRUCT]) + inside + bytes([0x80 | STRUCT])
+        return bytes([STRUCT]) + b"".join(_text(NAME, str(key)) + _member(item) for key, item in value.items()) + bytes([0x80 | STRUCT])
     if isinstance(value, list | tuple):
         return bytes([ARRAY]) + b"".join(map(encode, value)) + bytes([0x80 | ARRAY])
     return _text(STR, "" if value is None else str(value))
+
+
+def _member(value: Any) -> bytes:
+    """A value in a structure. kamcmd knows no lists there: structures in one become one whose names may repeat, as Kamailio writes them."""
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        inside = b"".join(_text(NAME, str(key)) + _member(item) for one in value for key, item in one.items())
+        return bytes([STRUCT]) + inside + bytes([0x80 | STRUCT])
+    return encode(value)
 
 
 def packet(kind: int, cookie: bytes, body: bytes) -> bytes:

@@ -7,7 +7,7 @@ functions) gets nothing for now, and the answer with its next try.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -67,6 +67,11 @@ class _Pending:
     waiting: list[Callable[[], None]] = field(default_factory=list)
     entry: Entry | None = None
     over: bool = False
+
+
+def names_of(hosts: Mapping[tuple[str, str], tuple[str, ...]], address: str) -> list[str]:
+    """The names that the hosts file has for an address."""
+    return [name for (name, _), addresses in hosts.items() if address in addresses]
 
 
 class Resolver:
