@@ -92,6 +92,10 @@ def add_core_commands(registry: RpcRegistry, worker: Worker) -> None:
             raise RpcFault(404, f"command {name} not found")
         return found[1]
 
+    def aliases() -> dict[str, Any]:
+        known = worker.rt.aliases if worker.rt is not None else []
+        return {"myself_callbacks": "no", "aliases": [{"alias": {"proto": p or "*", "address": h, "port": port or "*"}} for p, h, port in known]}
+
     def reload(dry_run: int = 0) -> dict[str, Any]:
         if worker.link is None:
             raise RpcFault(500, "no supervisor")
@@ -109,8 +113,7 @@ def add_core_commands(registry: RpcRegistry, worker: Worker) -> None:
     registry.add("core.arg", lambda: list(worker.argv), "Command line.")
     registry.add("core.echo", lambda *a: [str(int(v)) if isinstance(v, int | float) else str(v) for v in a], "The parameters, as texts.")
     registry.add("core.sockets_list", sockets, "Listening sockets.")
-    registry.add("core.aliases_list", lambda: {"myself_callbacks": "no", "aliases": [
-        {"alias": {"proto": p or "*", "address": h, "port": port or "*"}} for p, h, port in worker.rt.aliases]} if worker.rt else {}, "Aliases of this host.")  # fmt: skip
+    registry.add("core.aliases_list", aliases, "Aliases of this host.")
     registry.add("core.flags", dict, "Flags.")
     registry.add("core.tcp_list", lambda: connections(worker), "Connections: TCP, TLS and WebSocket.")
     registry.add("core.tcp_info", lambda: connection_numbers(worker), "How many connections there are, and may be.")
