@@ -9,8 +9,8 @@ from kamc.declare.argtypes import PvArg
 from kamc.declare.pvspec import PvSpec
 from kamc.declare.values import Value
 from kamc.runtime.context import Ctx
+from kamc.runtime.net.connection import Closing, Connection
 from kamc.runtime.net.endpoint import Flow
-from kamc.runtime.net.tcp import Closing, Connection
 from kamc.runtime.pv.bind import BoundPv
 
 _KEYS = ("c_si", "c_sp", "conid", "ac_si", "ac_sp", "aconid")

@@ -13,6 +13,7 @@ from kamc import nodes as n
 from kamc.analysis.types import const_value, is_constant
 from kamc.analysis.unit import ResolvedCall, Unit
 from kamc.codegen.builder import call, compare, const, expression, name, stamp, subscript
+from kamc.codegen.conditions import ORDER, CoreConditions, Typed, is_uri_myself
 from kamc.codegen.constants import Constants, mangle
 from kamc.declare.module import PvDecl
 from kamc.declare.pvspec import PvSpec, read_pv
@@ -20,20 +21,12 @@ from kamc.errors import KamcBug
 from kamc.printer import print_node
 
 _ARITH = {"-": "sub", "*": "mul", "/": "div", "mod": "mod", "|": "bor", "&": "band", "^": "bxor", "<<": "shl", ">>": "shr"}
-_ORDER = {"<": ast.Lt, ">": ast.Gt, "<=": ast.LtE, ">=": ast.GtE}
-
-Typed = tuple[ast.expr, str]
 
 #: sums with more operands than this are one call
 LONG_SUM = 20
 
 
-def _is_uri_myself(e: n.CoreTest) -> bool:
-    """Whether a core condition asks for an own URI: its function gives None for one that cannot be parsed."""
-    return e.keyword in ("uri", "from_uri", "to_uri") and isinstance(e.right, n.CoreValue) and e.right.kind == "myself"
-
-
-class ExpressionCompiler:
+class ExpressionCompiler(CoreConditions):
     """Compiles the expressions of one block. ``fallible`` is set when something compiled can fail at run time."""
 
     def __init__(self, unit: Unit, constants: Constants, *, uses_rc: bool) -> None:
@@ -91,9 +84,9 @@ class ExpressionCompiler:
     def nonzero(self, e: n.Expr) -> ast.expr:
         """An operand of ``&&``, ``||`` and ``!``: true when not zero."""
         inner = e.inner if isinstance(e, n.Paren) else e
-        if isinstance(inner, n.CoreTest) and _is_uri_myself(inner):
+        if isinstance(inner, n.CoreTest) and is_uri_myself(inner):
             # Kamailio's -1 for a URI that is none counts as true here, and as false where the test stands alone
-            return compare(self._core_call(inner), ast.IsNot(), const(inner.op == "!="))
+            return compare(self.core_call(inner), ast.IsNot(), const(inner.op == "!="))
         node, kind = self.value(e)
         if kind == "bool":
             return node
@@ -233,9 +226,9 @@ class ExpressionCompiler:
             return self._plus(e)
         if e.op in ("==", "!=", "eq", "ne", "ieq", "ine"):
             return self._equality(e), "bool"
-        if e.op in _ORDER:
+        if e.op in ORDER:
             left, right = self.as_int(self.value(e.left)), self.as_int(self.value(e.right))
-            return compare(left, _ORDER[e.op](), right), "bool"
+            return compare(left, ORDER[e.op](), right), "bool"
         if e.op == "=~":
             return self._match(e), "bool"
         return self.fallible_helper(_ARITH[e.op], self._plain(e.left), self._plain(e.right)), "int"
@@ -364,38 +357,6 @@ class ExpressionCompiler:
 
     def compile_block(self, e: n.BlockExpr) -> str:
         raise KamcBug("blocks as operands are compiled by the statement compiler")
-
-    # -- core conditions -------------------------------------------------------------------------------------------------
-
-    @staticmethod
-    def _core_call(e: n.CoreTest) -> ast.expr:
-        """The test of a core condition whose right side is a literal."""
-        assert isinstance(e.right, n.CoreValue)
-        kind = "" if e.right.kind == "word" else f"_{e.right.kind}"
-        return call(f"core.test_{e.keyword.replace(':', '_')}{kind}", name("ctx"), const(e.right.text))
-
-    def _CoreTest(self, e: n.CoreTest) -> Typed:
-        keyword = e.keyword.replace(":", "_")
-        negated = e.op == "!="
-        right = e.right
-        if isinstance(right, n.CoreValue):
-            node = self._core_call(e)
-            if negated and _is_uri_myself(e):
-                return compare(node, ast.Is(), const(False)), "bool"
-            return (ast.UnaryOp(op=ast.Not(), operand=node) if negated else node), "bool"
-        typed = self.value(right)
-        if e.op == "=~":
-            pattern = const_value(right)
-            text = call(f"core.text_{keyword}", name("ctx"))
-            if isinstance(pattern, str):
-                return call(self.regex(pattern, icase=True), text), "bool"
-            return self.fallible_helper("match", text, self.as_str(typed)), "bool"
-        if e.keyword in ("method", "uri", "status", "from_uri", "to_uri", "src_ip", "dst_ip", "snd_ip", "to_ip"):
-            self.core.add(e.keyword)
-            node = call(f"core.test_{keyword}", name("ctx"), self.as_str(typed))
-            return (ast.UnaryOp(op=ast.Not(), operand=node) if negated else node), "bool"
-        op = {"==": ast.Eq(), "!=": ast.NotEq(), **{k: v() for k, v in _ORDER.items()}}[e.op]
-        return compare(call(f"core.number_{keyword}", name("ctx")), op, self.as_int(typed)), "bool"
 
     # -- calls -----------------------------------------------------------------------------------------------------------
 

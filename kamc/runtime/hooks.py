@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kamc.runtime.context import Ctx
+    from kamc.runtime.net.connection import Closing, Connection, Security
     from kamc.runtime.net.endpoint import Dest, Flow
-    from kamc.runtime.net.tcp import Closing, Connection, Security
     from kamc.runtime.sip.message import SipMessage
     from kamc.runtime.tm.transaction import Transaction
 

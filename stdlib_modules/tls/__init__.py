@@ -15,8 +15,8 @@ from kamc.declare import ANY, Module, Routes, function, rpc
 from kamc.declare.values import to_str
 from kamc.errors import ConfigError
 from kamc.runtime.context import Ctx
+from kamc.runtime.net.connection import Connection
 from kamc.runtime.net.endpoint import Flow, Listener
-from kamc.runtime.net.tcp import Connection
 from kamc.runtime.rpc.commands import RpcFault
 from stdlib_modules.tls.config import Domain, Domains, parse, set_option
 from stdlib_modules.tls.variables import TlsVariables, description

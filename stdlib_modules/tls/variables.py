@@ -10,7 +10,7 @@ from kamc.declare import pv_class
 from kamc.declare.pvspec import PvSpec
 from kamc.declare.values import Value
 from kamc.runtime.context import Ctx
-from kamc.runtime.net.tcp import Connection
+from kamc.runtime.net.connection import Connection
 from kamc.runtime.pv.bind import BoundPv
 from stdlib_modules.tls import certificate as x509
 from stdlib_modules.tls.config import TlsContext, TlsSocket

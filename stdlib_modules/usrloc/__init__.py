@@ -10,7 +10,7 @@ from typing import Any, Final
 from kamc.declare import Module
 from kamc.errors import ConfigError
 from kamc.runtime.db import DbError
-from kamc.runtime.net.tcp import Connection
+from kamc.runtime.net.connection import Connection
 from kamc.runtime.sip.uri import parse_uri
 from kamc.runtime.store.local import LocalTable
 from kamc.runtime.store.mirror import Codec

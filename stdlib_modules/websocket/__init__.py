@@ -16,8 +16,8 @@ from kamc.declare.routes import Exit
 from kamc.errors import ConfigError
 from kamc.runtime import http
 from kamc.runtime.context import Ctx
+from kamc.runtime.net.connection import Closing, Connection
 from kamc.runtime.net.endpoint import Flow
-from kamc.runtime.net.tcp import Closing, Connection
 from kamc.runtime.rpc.commands import RpcFault
 from stdlib_modules.websocket.frames import State, WebSocket, count
 

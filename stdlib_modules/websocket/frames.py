@@ -8,7 +8,8 @@ from typing import Final, Protocol
 
 from wsproto.frame_protocol import CloseReason, Frame, FrameProtocol, Opcode, ParseFailed
 
-from kamc.runtime.net.tcp import Closing, Connection, TcpHub
+from kamc.runtime.net.connection import Closing, Connection
+from kamc.runtime.net.tcp import TcpHub
 
 #: as large as a datagram may be
 MAX_MESSAGE: Final = 65535

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from kamc.runtime.log import Log
+from kamc.runtime.net.connection import Closing
 from kamc.runtime.net.endpoint import Listener
 from kamc.runtime.net.sockopts import type_of_service
-from kamc.runtime.net.tcp import Closing, TcpHub, bind_tcp
+from kamc.runtime.net.tcp import TcpHub, bind_tcp
 from kamc.runtime.net.udp import bind_udp
 
 MESSAGE = b"OPTIONS sip:a@b SIP/2.0\r\nContent-Length: 0\r\n\r\n"
