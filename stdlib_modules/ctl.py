@@ -6,16 +6,14 @@ The text protocol of old FIFOs (parameter ``fifo``) is left out.
 from __future__ import annotations
 
 import asyncio
-import grp
 import os
-import pwd
 import socket
 from functools import partial
 from typing import Any, Final
 
 from kamc.declare import Module, modparam, rpc
 from kamc.errors import ConfigError
-from kamc.runtime.doors import Door
+from kamc.runtime.doors import Door, give
 from kamc.runtime.rpc.binrpc import REQUEST, BinrpcError, Packet, Reader, fault, reply, single
 from kamc.runtime.rpc.commands import RpcFault
 
@@ -167,11 +165,7 @@ class Ctl(Module):
             return found
         path = where if where.startswith("/") else os.path.join(self.rt.worker.run_dir or ".", where)
         door: Door = self.rt.open_door(path, partial(self._bind, name, path), path)
-        os.chmod(path, self.p.mode)
-        uid = pwd.getpwnam(self.user).pw_uid if self.user else -1
-        gid = grp.getgrnam(self.group).gr_gid if self.group else -1
-        if uid >= 0 or gid >= 0:
-            os.chown(path, uid, gid)
+        give(path, self.p.mode, self.user or -1, self.group or -1)
         return door
 
     @staticmethod

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import grp
 import os
-import pwd
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +17,7 @@ from kamc.declare.routes import Routes
 from kamc.declare.values import Value
 from kamc.errors import ConfigError
 from kamc.runtime.context import Ctx
-from kamc.runtime.doors import Door
+from kamc.runtime.doors import Door, give
 from kamc.runtime.pv.bind import BoundPv
 from kamc.runtime.rpc.jsonrpc import handle, loads
 
@@ -72,13 +70,6 @@ class Jsonrpcs(Module):
     def _path(self, name: str) -> str:
         return name if name.startswith("/") else os.path.join(self.rt.worker.run_dir, name)
 
-    def _own(self, path: str, mode: int, user: int | str, group: int | str) -> None:
-        os.chmod(path, mode)
-        uid = user if isinstance(user, int) else pwd.getpwnam(user).pw_uid
-        gid = group if isinstance(group, int) else grp.getgrnam(group).gr_gid
-        if uid >= 0 or gid >= 0:
-            os.chown(path, uid, gid)
-
     def _door(self, name: str, make: Callable[[], socket.socket | int], path: str = "") -> Door:
         """Raises ConfigError."""
         try:
@@ -87,9 +78,10 @@ class Jsonrpcs(Module):
             raise ConfigError(f"jsonrpcs: cannot open {name}: {err}") from None
         return door
 
-    def _owned(self, path: str, mode: int, user: int | str, group: int | str) -> None:
+    @staticmethod
+    def _owned(path: str, mode: int, user: int | str, group: int | str) -> None:
         try:
-            self._own(path, mode, user, group)
+            give(path, mode, user, group)
         except (OSError, KeyError) as err:
             raise ConfigError(f"jsonrpcs: cannot open {path}: {err}") from None
 

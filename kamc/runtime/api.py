@@ -26,40 +26,13 @@ from kamc.runtime.pv.bind import BoundPv, Getter, Setter, bind, bind_format
 from kamc.runtime.selects import bind_select
 from kamc.runtime.sip.message import SipMessage
 from kamc.runtime.subst import Subst
-from kamc.runtime.tm.timers import Timer
+from kamc.runtime.tm.timers import Repeating
 
 if TYPE_CHECKING:
     from kamc.runtime.proc.worker import Worker
 
 
 _REQUEST_DEFAULTS: Final = {"force_rport": "force_rport", "local_rport": "add_local_rport", "reply_to_via": "reply_to_via"}
-
-
-class Repeating:
-    """A function that a generation calls at intervals (seconds)."""
-
-    __slots__ = ("due", "function", "name", "rt", "seconds", "timer")
-
-    def __init__(self, rt: Runtime, seconds: float, function: Callable[[], object]) -> None:
-        self.rt, self.seconds, self.function = rt, seconds, function
-        #: who it is across generations
-        self.name = getattr(function, "__qualname__", "")
-        self.due = 0.0
-        self.timer: Timer | None = None
-
-    def start(self, due: float | None = None) -> None:
-        """First at ``due``, by default after one interval."""
-        now = self.rt.now()
-        self.due = due if due is not None and due > now else now + self.seconds
-        self.timer = self.rt.timers.arm(self.due, self._tick)
-
-    def stop(self) -> None:
-        self.rt.timers.disarm(self.timer)
-
-    def _tick(self, now: float) -> None:
-        self.due = now + self.seconds
-        self.timer = self.rt.timers.arm(self.due, self._tick)
-        self.function()
 
 
 class Runtime:
@@ -120,7 +93,7 @@ class Runtime:
 
     def every(self, seconds: float, function: Callable[[], object]) -> None:
         """Run a function again and again, from one interval on, while this generation is the running one."""
-        one = Repeating(self, seconds, function)
+        one = Repeating(self.timers, self.now, seconds, function)
         self.repeating.append(one)
         if self.active:
             one.start()

@@ -4,13 +4,24 @@ nobody who asks meanwhile finds it closed."""
 from __future__ import annotations
 
 import contextlib
+import grp
 import os
+import pwd
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kamc.runtime.api import Runtime
+
+
+def give(path: str, mode: int, user: int | str, group: int | str) -> None:
+    """Mode and owner of a socket or FIFO; -1 leaves an owner as he is. Raises OSError, and KeyError for an unknown name."""
+    os.chmod(path, mode)
+    uid = user if isinstance(user, int) else pwd.getpwnam(user).pw_uid
+    gid = group if isinstance(group, int) else grp.getgrnam(group).gr_gid
+    if uid >= 0 or gid >= 0:
+        os.chown(path, uid, gid)
 
 
 class Door:

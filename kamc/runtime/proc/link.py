@@ -90,10 +90,8 @@ class Link:
         return found
 
     def _drop_listeners(self) -> None:
-        for listener, sock in self._listeners.items():
-            if sock not in self.worker.sockets.values():
-                sock.close()
-            del listener
+        for sock in set(self._listeners.values()) - set(self.worker.sockets.values()):
+            sock.close()
         self._listeners = {}
 
     def _on_activate(self, number: int) -> None:

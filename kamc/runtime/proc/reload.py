@@ -32,6 +32,8 @@ _COMPILE_LIMIT: Final = 60.0
 _PREPARE_LIMIT: Final = 20.0
 #: how many reloads are remembered
 _HISTORY: Final = 20
+#: the plan, and the end, of a reload that changes nothing
+_SAME: Final = "unchanged"
 #: core parameters that count when the server starts
 _AT_START: Final = ("user", "group", "workdir", "rundir", "log_facility", "log_stderror", "fork", "chroot")
 
@@ -58,6 +60,10 @@ class Round:
     waiting: set[int] = field(default_factory=set)
     activating: bool = False
     pauses: list[float] = field(default_factory=list)
+
+
+def _unchanged(one: Round) -> bool:
+    return one.plan == [_SAME]
 
 
 class Reloader:
@@ -151,7 +157,7 @@ class Reloader:
         except ConfigError as err:
             self._end(one, str(err))
             return
-        if one.dry or digest_of(one.files) == digest_of(self.supervisor.files):
+        if one.dry or _unchanged(one):
             self._end(one, "")
             return
         self._prepare(one)
@@ -161,7 +167,7 @@ class Reloader:
         old, new = read_params(self.supervisor.files), read_params(one.files)
         one.wanted = Wanted(new, self.supervisor.options)
         if digest_of(one.files) == digest_of(self.supervisor.files):
-            one.plan.append("unchanged")
+            one.plan.append(_SAME)
             return
         before, after = {place(s): str(s) for s in self.supervisor.sockets}, {place(s): str(s) for s in one.wanted.listeners}
         one.plan += [f"listen on {name}" for at, name in after.items() if at not in before]
@@ -271,8 +277,8 @@ class Reloader:
             for line in error.splitlines():
                 log.error("  %s", line)
         elif not one.dry:
-            log.notice("reload (%s): %s", one.why, "unchanged" if one.plan == ["unchanged"] else f"generation {one.number} runs")
-        result = {"state": "failed" if error else "planned" if one.dry else "unchanged" if one.plan == ["unchanged"] else "active", "why": one.why,
+            log.notice("reload (%s): %s", one.why, _SAME if _unchanged(one) else f"generation {one.number} runs")
+        result = {"state": "failed" if error else "planned" if one.dry else _SAME if _unchanged(one) else "active", "why": one.why,
                   "generation": one.number, "plan": one.plan, "pause_us": round(max(one.pauses, default=0.0) * 1e6)}  # fmt: skip
         if not one.dry:
             self.history = [*self.history[1 - _HISTORY :], {**result, "at": time.strftime("%Y-%m-%d %H:%M:%S"), "error": error}]

@@ -38,7 +38,7 @@ from kamc.runtime.sip.message import parse_message
 from kamc.runtime.store.local import LocalStore, SharedVars
 from kamc.runtime.store.mirror import Mirror
 from kamc.runtime.tm.engine import TmEngine
-from kamc.runtime.tm.timers import TimerTable
+from kamc.runtime.tm.timers import Repeating, TimerTable
 from kamc.runtime.waits import Waits
 
 #: seconds between two sweeps of the store
@@ -85,8 +85,7 @@ class Worker:
         #: to the supervisor, when there is one
         self.link: Link | None = None
         self._leaving: list[tuple[Listener, socket.socket]] = []
-        #: timers that never end: see :meth:`every`
-        self.periodic = 0
+        self.repeating: list[Repeating] = []
         self._wake: asyncio.TimerHandle | None = None
         self._wake_at = 0.0
         self.pids: Callable[[], list[int]] = lambda: [os.getpid()]
@@ -320,14 +319,15 @@ class Worker:
             self.loop.call_later(PULSE_INTERVAL, self._beat)
 
     def every(self, seconds: float, function: Callable[[], object]) -> None:
-        """Run a function again and again, from one interval on."""
-        self.periodic += 1
+        """Run a function again and again, from one interval on, whatever generation runs."""
+        one = Repeating(self.timers, self.clock, seconds, function)
+        self.repeating.append(one)
+        one.start()
 
-        def tick(now: float) -> None:
-            self.timers.arm(now + seconds, tick)
-            function()
-
-        self.timers.arm(self.clock() + seconds, tick)
+    @property
+    def periodic(self) -> int:
+        """How many timers never end: those of the worker, and of the generation that runs."""
+        return len(self.repeating) + (len(self.rt.repeating) if self.rt is not None else 0)
 
     # -- events ----------------------------------------------------------------------------------------------------------
 

@@ -91,3 +91,30 @@ class TimerTable:
 
     def __len__(self) -> int:
         return len(self._heap) - self._dead
+
+
+class Repeating:
+    """A function that is called at intervals (seconds)."""
+
+    __slots__ = ("clock", "due", "function", "name", "seconds", "timer", "timers")
+
+    def __init__(self, timers: TimerTable, clock: Callable[[], float], seconds: float, function: Callable[[], object]) -> None:
+        self.timers, self.clock, self.seconds, self.function = timers, clock, seconds, function
+        #: who it is across generations
+        self.name = getattr(function, "__qualname__", "")
+        self.due = 0.0
+        self.timer: Timer | None = None
+
+    def start(self, due: float | None = None) -> None:
+        """First at ``due``, by default after one interval."""
+        now = self.clock()
+        self.due = due if due is not None and due > now else now + self.seconds
+        self.timer = self.timers.arm(self.due, self._tick)
+
+    def stop(self) -> None:
+        self.timers.disarm(self.timer)
+
+    def _tick(self, now: float) -> None:
+        self.due = now + self.seconds
+        self.timer = self.timers.arm(self.due, self._tick)
+        self.function()
