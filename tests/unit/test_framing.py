@@ -56,8 +56,10 @@ def test_a_chunked_request_of_http_comes_whole(step: int) -> None:
 
 
 def test_with_two_lengths_the_connection_is_to_end() -> None:
-    (found,) = StreamFramer(4096).feed(POST + b"Transfer-Encoding: chunked\r\nContent-Length: 35\r\n\r\n2\r\nhi\r\n0\r\n\r\n")
-    assert found == POST + b"Connection: close\r\nContent-Length: 2\r\n\r\nhi"
+    messages = StreamFramer(4096).feed(POST + b"Transfer-Encoding: chunked\r\nContent-Length: 35\r\n\r\n2\r\nhi\r\n0\r\n\r\n" + message())
+    assert next(messages) == POST + b"Connection: close\r\nContent-Length: 2\r\n\r\nhi"
+    with pytest.raises(SipError, match="nothing behind it is read"):
+        next(messages)
 
 
 @pytest.mark.parametrize("body", [b"zz\r\nhello\r\n", b"5\r\nhelloX0\r\n\r\n", b"fffffffffffffffffffff\r\n", b"600\r\n" + b"x" * 0x600 + b"\r\n", b"1;" + b"a" * 900])

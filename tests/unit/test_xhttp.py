@@ -77,10 +77,13 @@ def test_a_request_in_chunks_is_one_request(http: Http) -> None:
 
 
 def test_with_both_lengths_nothing_behind_the_request_is_read(http: Http) -> None:
-    text = "POST /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nContent-Length: 35\r\n\r\n0\r\n\r\nGET /second HTTP/1.1\r\nHost: x\r\n\r\n"
-    answer, closed = http.ask(text)
+    text = "POST {} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nContent-Length: 35\r\n\r\n0\r\n\r\nGET /second HTTP/1.1\r\nHost: x\r\n\r\n"
+    answer, closed = http.ask(text.format("/x"))
     assert answer.count("HTTP/1.1 ") == 1
     assert closed
+    # also when nobody answers it
+    assert http.ask(text.format("/silent")) == ("", True)
+    assert http.ask(text.format("/RPC")) == ("", True)
 
 
 def test_other_codings_are_refused(http: Http) -> None:

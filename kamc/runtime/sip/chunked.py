@@ -26,6 +26,8 @@ class ChunkedRequest:
         self._head, self._limit = head, limit
         self._reader = h11.Connection(h11.SERVER, max_incomplete_event_size=limit)
         self._body = bytearray()
+        #: nobody knows which length the sender meant: nothing behind this request is to be trusted (RFC 9112 section 6.3)
+        self.has_two_lengths = re.search(rb"^(?:content-length|l)[ \t]*:", head, re.I | re.M) is not None
         #: what came behind the request
         self.rest = b""
 
@@ -49,7 +51,6 @@ class ChunkedRequest:
 
     def _whole(self) -> bytes:
         lines, length = _LENGTHS.sub(b"", self._head), len(self._body)
-        # with both lengths nobody knows which one the sender meant: nothing behind this request is trusted (RFC 9112 section 6.3)
-        connection = b"Connection: close\r\n" if re.search(rb"^content-length[ \t]*:", self._head, re.I | re.M) or re.search(
-            rb"^connection[ \t]*:[^\n]*close", self._head, re.I | re.M) else b""  # fmt: skip
+        close = self.has_two_lengths or re.search(rb"^connection[ \t]*:[^\n]*close", self._head, re.I | re.M)
+        connection = b"Connection: close\r\n" if close else b""
         return lines.rstrip(b"\r\n") + b"\r\n" + connection + b"Content-Length: %d\r\n\r\n" % length + bytes(self._body)

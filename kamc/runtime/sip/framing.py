@@ -49,10 +49,14 @@ class StreamFramer:
         buffer += data
         while True:
             if self._chunked is not None:
+                last = self._chunked.has_two_lengths
                 message = self._next_chunks(self._chunked)
                 if message is None:
                     return
                 yield message
+                if last:
+                    # whatever the script made of it
+                    raise SipError("a request with Transfer-Encoding and Content-Length: nothing behind it is read")
                 continue
             if not self._need:
                 if buffer.startswith((b"\r", b"\n", b"\0")):
