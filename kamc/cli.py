@@ -15,6 +15,8 @@ from kamc.report import FORMATS
 
 #: versions that ``kamc check --target`` knows
 TARGETS = ("5.6", "6.0", "6.1")
+#: a worker's number is one hexadecimal digit of the branches that it makes
+MOST_WORKERS = 16
 
 
 class _Parser(argparse.ArgumentParser):
@@ -29,6 +31,14 @@ def _compile_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--allow-missing", action="store_true", help="compile what kamc does not implement into run-time errors")
     for word in ("subst", "substdef", "substdefs"):
         parser.add_argument(f"--{word}", action="append", default=[], metavar="/RE/TEXT/FLAGS", help=f"as #!{word}")
+
+
+def _workers(text: str) -> int:
+    if text == "auto":
+        return 0
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_WORKERS:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither auto nor a number from 1 to {MOST_WORKERS}")
+    return int(text)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -125,6 +135,7 @@ def _run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument("-T", dest="no_tcp", action="store_true", help="no TCP")
     run.add_argument("--alias", "--domain", dest="aliases", action="append", default=[], help="alias of this host")
     run.add_argument("--watch", action="store_true", help="reload when the configuration changes")
+    run.add_argument("--workers", type=_workers, default=1, metavar="N", help="processes that serve, 1 to 16, or auto: one per processor, at most children (default: 1)")
     run.add_argument("--hang-timeout", type=int, default=15, metavar="SECONDS", help="replace a worker that does not serve for so long (default: 15, 0: never)")
     run.add_argument("--store", metavar="DIR", help="keep contacts, hash tables and variables here across restarts")
     run.add_argument("--bundle", help=argparse.SUPPRESS)

@@ -123,7 +123,7 @@ def run(options: argparse.Namespace) -> int:
         listen=options.listen, aliases=options.aliases, debug=options.debug, debug_level=options.debug_level, work_dir=options.work_dir,
         run_dir=options.run_dir, pid_file=os.path.abspath(options.pid_file) if options.pid_file else None, user=options.user, group=options.group,
         no_tcp=options.no_tcp, server_id=options.server_id, store=os.path.abspath(options.store) if options.store else None,
-        hang_timeout=options.hang_timeout, argv=["kamc", *options.argv],
+        hang_timeout=options.hang_timeout, workers=options.workers, argv=["kamc", *options.argv],
         rebuild=[sys.executable, "-m", "kamc", *options.argv, "--bundle"], watch=options.watch, watched=watched,
     )).run()  # fmt: skip
 

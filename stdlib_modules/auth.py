@@ -83,7 +83,7 @@ class Auth(Module):
             raise ConfigError(f"auth: algorithm {self.p.algorithm!r} is not known: MD5, SHA-256 and SHA-512-256 are")
         if self.p.nonce_expire <= 0:
             raise ConfigError("auth: nonce_expire is a number of seconds above 0")
-        self.key = (self.p.secret or secrets.token_hex(32)).encode()
+        self.key = (self.p.secret or f"nonces of {self.rt.worker.secret}").encode()
         self.serial = secrets.randbits(32)
         #: nonce → the highest count that was used
         self.used = self.rt.store.table("auth.nonces")

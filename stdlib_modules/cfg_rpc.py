@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from kamc import catalogue
-from kamc.declare import Module, rpc
-from kamc.runtime.rpc.commands import RpcFault
+from kamc.declare import Module, Spread, rpc
+from kamc.runtime.rpc.fault import RpcFault
 
 
 class CfgRpc(Module):
@@ -47,22 +47,22 @@ class CfgRpc(Module):
         """Value of a variable."""
         return self._get(group, name)
 
-    @rpc("cfg.set_now_int")
+    @rpc("cfg.set_now_int", spread=Spread.EVERY)
     def rpc_set_int(self, group: str, name: str, value: int) -> str:
         """Set a number at once."""
         return self._set(group, name, int(value))
 
-    @rpc("cfg.set_now_string")
+    @rpc("cfg.set_now_string", spread=Spread.EVERY)
     def rpc_set_string(self, group: str, name: str, value: str) -> str:
         """Set a text at once."""
         return self._set(group, name, str(value))
 
-    @rpc("cfg.set", "cfg.sets", "cfg.seti")
+    @rpc("cfg.set", "cfg.sets", "cfg.seti", spread=Spread.EVERY)
     def rpc_set(self, group: str, name: str, value: Any) -> str:
         """Set by the type that the variable has."""
         return self._set(group, name, int(value) if isinstance(self._get(group, name), int) else str(value))
 
-    @rpc("cfg.set_delayed_int", "cfg.set_delayed_string", "cfg.set_delayed")
+    @rpc("cfg.set_delayed_int", "cfg.set_delayed_string", "cfg.set_delayed", spread=Spread.EVERY)
     def rpc_delay(self, group: str, name: str, value: Any) -> str:
         """Set with the next commit."""
         value = int(value) if isinstance(self._get(group, name), int) else str(value)
@@ -70,7 +70,7 @@ class CfgRpc(Module):
         self.delayed[(group, name)] = value
         return ""
 
-    @rpc("cfg.commit")
+    @rpc("cfg.commit", spread=Spread.EVERY)
     def rpc_commit(self) -> str:
         """Apply delayed changes."""
         for (group, name), value in self.delayed.items():
@@ -78,13 +78,13 @@ class CfgRpc(Module):
         self.delayed.clear()
         return ""
 
-    @rpc("cfg.rollback")
+    @rpc("cfg.rollback", spread=Spread.EVERY)
     def rpc_rollback(self) -> str:
         """Forget delayed changes."""
         self.delayed.clear()
         return ""
 
-    @rpc("cfg.reset")
+    @rpc("cfg.reset", spread=Spread.EVERY)
     def rpc_reset(self, group: str, name: str = "") -> str:
         """Back to what the configuration says."""
         for key, value in self.initial.items():

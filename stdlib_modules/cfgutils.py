@@ -9,12 +9,15 @@ import resource
 from collections.abc import Callable
 from typing import Any
 
-from kamc.declare import ANY, Module, function, pv, rpc
+from kamc.declare import ANY, Module, Spread, function, pv, rpc
 from kamc.errors import ConfigError
 from kamc.runtime.context import Ctx
 from kamc.runtime.hashes import core_hash
-from kamc.runtime.rpc.commands import RpcFault
+from kamc.runtime.rpc.fault import RpcFault
 from kamc.runtime.waits import Job
+
+#: seconds between two looks at a lock that another worker holds
+_RETRY = 0.002
 
 
 class Cfgutils(Module):
@@ -36,6 +39,8 @@ class Cfgutils(Module):
         self.locks: dict[str, Job | None] = {}
         self.lock_queue: dict[str, list[Callable[[], None]]] = {}
         self.random = random.Random()
+        #: of all workers, when there are several: key → which one holds it
+        self.taken = self.rt.store.table("cfgutils.locks") if self.rt.worker.peers is not None else None
         self.hash = self._hash() if self.p.hash_file else ""
 
     def _hash(self) -> str:
@@ -58,12 +63,15 @@ class Cfgutils(Module):
         if not 0 <= probability <= 100:
             self.rt.log.error("rand_set_prob: %d is no percentage", probability)
             return -1
-        self.probability = probability
+        self.everywhere(self._probable, probability)
         return 1
+
+    def _probable(self, probability: int) -> None:
+        self.probability = probability
 
     @function(ANY)
     def rand_reset_prob(self, ctx: Ctx) -> int:
-        self.probability = self.p.initial_probability
+        self.everywhere(self._probable, self.p.initial_probability)
         return 1
 
     @function(ANY)
@@ -88,14 +96,17 @@ class Cfgutils(Module):
             return 0
         return 1 << number
 
+    def _flags(self, flags: int) -> None:
+        self.gflags = flags
+
     @function(ANY)
     def set_gflag(self, ctx: Ctx, flag: int) -> int:
-        self.gflags |= self._flag(flag)
+        self.everywhere(self._flags, self.gflags | self._flag(flag))
         return 1
 
     @function(ANY)
     def reset_gflag(self, ctx: Ctx, flag: int) -> int:
-        self.gflags &= ~self._flag(flag)
+        self.everywhere(self._flags, self.gflags & ~self._flag(flag))
         return 1
 
     @function(ANY)
@@ -109,11 +120,34 @@ class Cfgutils(Module):
         holder = self.locks.get(key)
         return holder is not None and not holder.done and holder is not self.rt.worker.waits.job
 
+    def _taken(self, key: str) -> bool:
+        """Take a lock from the other workers. A worker that has ended gives back what it held when another one takes its place."""
+        own = self.rt.worker.index + 1
+        return self.taken is None or self.taken.update(key, lambda holder: holder or own) == own
+
+    def _give_back(self, key: str) -> None:
+        own = self.rt.worker.index + 1
+        if self.taken is not None:
+            self.taken.update(key, lambda holder: None if holder == own else holder)
+
+    def child_init(self) -> None:
+        if self.taken is not None and self.rt.previous is None:
+            for key, holder in list(self.taken.scan()):
+                if holder == self.rt.worker.index + 1 and key not in self.locks:
+                    self._give_back(key)
+
     def _take(self, key: str) -> int:
         job = self.locks[key] = self.rt.worker.waits.job
         if job is not None:
-            job.at_end.append(lambda: self._next(key))
+            job.at_end.append(lambda: self._left(key, job))
         return 1
+
+    def _left(self, key: str, job: Job) -> None:
+        """A run has ended that may hold a lock still."""
+        if self.locks.get(key) is job:
+            del self.locks[key]
+            self._give_back(key)
+        self._next(key)
 
     def _next(self, key: str) -> None:
         queue = self.lock_queue.pop(key, None)
@@ -126,16 +160,19 @@ class Cfgutils(Module):
         name = key + key2
         while self._held(name):
             self.rt.worker.waits.wait(self.lock_queue.setdefault(name, []).append, ctx)
+        while not self._taken(name):
+            self.rt.worker.waits.sleep(_RETRY, ctx)
         return self._take(name)
 
     @function(ANY)
     def trylock(self, ctx: Ctx, key: str, key2: str = "") -> int:
         name = key + key2
-        return -1 if name in self.locks and (self.locks[name] is self.rt.worker.waits.job or self._held(name)) else self._take(name)
+        return -1 if (name in self.locks and (self.locks[name] is self.rt.worker.waits.job or self._held(name))) or not self._taken(name) else self._take(name)
 
     @function(ANY)
     def unlock(self, ctx: Ctx, key: str, key2: str = "") -> int:
         self.locks.pop(key + key2, None)
+        self._give_back(key + key2)
         self._next(key + key2)
         return 1
 
@@ -207,12 +244,12 @@ class Cfgutils(Module):
         """All global flags as a number."""
         return {"hex": f"0x{self.gflags:02X}", "dec": self.gflags}
 
-    @rpc("cfgutils.set_gflag")
+    @rpc("cfgutils.set_gflag", spread=Spread.EVERY)
     def rpc_set_gflag(self, flag: int) -> None:
         """Set the global flags of a mask."""
         self.gflags |= flag
 
-    @rpc("cfgutils.reset_gflag")
+    @rpc("cfgutils.reset_gflag", spread=Spread.EVERY)
     def rpc_reset_gflag(self, flag: int) -> None:
         """Reset the global flags of a mask."""
         self.gflags &= ~flag
@@ -227,14 +264,14 @@ class Cfgutils(Module):
         """The probability of rand_event() in percent."""
         return self.probability
 
-    @rpc("cfgutils.rand_set_prob")
+    @rpc("cfgutils.rand_set_prob", spread=Spread.EVERY)
     def rpc_set_prob(self, probability: int) -> None:
         """Set the probability of rand_event()."""
         if not 0 <= probability <= 100:
             raise RpcFault(400, "Bad probability: 0 to 100")
         self.probability = probability
 
-    @rpc("cfgutils.rand_reset_prob")
+    @rpc("cfgutils.rand_reset_prob", spread=Spread.EVERY)
     def rpc_reset_prob(self) -> None:
         """Go back to initial_probability."""
         self.probability = self.p.initial_probability

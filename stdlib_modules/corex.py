@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from kamc.declare import ANY, Module, Routes, function, modparam, pv_class, rpc, transformation
+from kamc.declare import ANY, Module, Routes, Spread, function, modparam, pv_class, rpc, transformation
 from kamc.declare.argtypes import Flag, Lit, PvArg
 from kamc.declare.pvspec import PvSpec
 from kamc.declare.values import Value, to_str
@@ -348,7 +348,7 @@ class Corex(Module):
         """Aliases of this host."""
         return [f"{p or '*'}:{h}:{port or '*'}" for p, h, port in self.rt.aliases]
 
-    @rpc("corex.debug")
+    @rpc("corex.debug", spread=Spread.EVERY)
     def rpc_debug(self, level: int | None = None) -> dict[str, int]:
         """Show or set the debug level."""
         old = self.rt.log.level

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from kamc.declare import Module, Routes, function, modparam, rpc
+from kamc.declare import Module, Routes, Spread, function, modparam, rpc
 from kamc.declare.argtypes import Lit
 from kamc.runtime.context import Ctx
-from kamc.runtime.rpc.commands import RpcFault
+from kamc.runtime.rpc.fault import RpcFault
 
 _WHERE = Routes.REQUEST | Routes.FAILURE | Routes.ONREPLY | Routes.ONSEND
 
@@ -62,12 +62,12 @@ class CountersModule(Module):
             raise RpcFault(400, f"non-existent counter {group}.{name}")
         return int(value)
 
-    @rpc("cnt.get", "cnt.get_raw")
+    @rpc("cnt.get", "cnt.get_raw", spread=Spread.SHOWN)
     def rpc_get(self, group: str, name: str) -> int:
         """Value of a counter."""
         return self._value(group, name)
 
-    @rpc("cnt.reset")
+    @rpc("cnt.reset", spread=Spread.SHOWN)
     def rpc_reset(self, group: str, name: str) -> str:
         """Set a counter to zero."""
         self._value(group, name)
@@ -84,7 +84,7 @@ class CountersModule(Module):
         """Names of the counters of a group."""
         return [n for g, n in self.rt.counters.names() if g == group]
 
-    @rpc("cnt.grp_get_all", "cnt.get_vars")
+    @rpc("cnt.grp_get_all", "cnt.get_vars", spread=Spread.SHOWN)
     def rpc_all(self, group: str) -> dict[str, int]:
         """All counters of a group with their values."""
         return {n: self._value(g, n) for g, n in self.rt.counters.names() if g == group}

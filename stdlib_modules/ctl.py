@@ -15,7 +15,7 @@ from kamc.declare import Module, modparam, rpc
 from kamc.errors import ConfigError
 from kamc.runtime.doors import Door, give
 from kamc.runtime.rpc.binrpc import REQUEST, BinrpcError, Packet, Reader, fault, reply, single
-from kamc.runtime.rpc.commands import RpcFault
+from kamc.runtime.rpc.fault import RpcFault
 
 #: connections at a time
 MAX_CONNECTIONS: Final = 256

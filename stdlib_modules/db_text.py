@@ -9,7 +9,7 @@ from kamc.declare import Module, rpc
 from kamc.errors import ConfigError
 from kamc.runtime.db import Connection, DbError
 from kamc.runtime.dbtext import TextDatabase
-from kamc.runtime.rpc.commands import RpcFault
+from kamc.runtime.rpc.fault import RpcFault
 
 
 class DbText(Module):

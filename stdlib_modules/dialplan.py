@@ -8,14 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from kamc.declare import ANY, Module, Routes, function, rpc
+from kamc.declare import ANY, Module, Routes, Spread, function, rpc
 from kamc.declare.argtypes import Lit, PvArg
 from kamc.declare.values import to_int, to_str
 from kamc.errors import ConfigError
 from kamc.runtime.context import Ctx
 from kamc.runtime.db import Database, DbError
 from kamc.runtime.pv.bind import BoundPv
-from kamc.runtime.rpc.commands import RpcFault
+from kamc.runtime.rpc.fault import RpcFault
 
 _EQUAL, _REGEX, _FNMATCH = 0, 1, 2
 _COLUMNS = ("dpid", "pr", "match_op", "match_exp", "match_len", "subst_exp", "repl_exp", "attrs")
@@ -182,7 +182,7 @@ class Dialplan(Module):
 
     # -- RPC -------------------------------------------------------------------------------------------------------------
 
-    @rpc("dialplan.reload")
+    @rpc("dialplan.reload", spread=Spread.EVERY)
     def rpc_reload(self) -> None:
         """Read the rules again."""
         if not self._reload():

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from kamc.declare import ANY, Module, Routes, function, rpc
+from kamc.declare import ANY, Module, Routes, Spread, function, rpc
 from kamc.runtime.context import Ctx
-from kamc.runtime.rpc.commands import RpcFault
+from kamc.runtime.rpc.fault import RpcFault
 from kamc.runtime.tm.transaction import Transaction
 
 INIT, PROGRESS, ANSWERED, CONFIRMED, TERMINATED, NOTANSWERED = range(1, 7)
@@ -156,27 +156,27 @@ class Dlgs(Module):
         return {"callid": i.call_id, "ftag": i.ftag, "ttag": i.ttag, "src": i.src, "dst": i.dst, "data": i.data, "ruid": i.ruid, "state": i.state,
                 "ts_init": int(i.init), "ts_answer": int(i.answer), "ts_finish": int(i.finish), "tags": sorted(i.tags)}  # fmt: skip
 
-    @rpc("dlgs.list")
+    @rpc("dlgs.list", spread=Spread.JOIN)
     def rpc_list(self) -> list[dict[str, Any]]:
         """All dialogs."""
         return [self._row(i) for i in self.items.values()]
 
-    @rpc("dlgs.briefing")
+    @rpc("dlgs.briefing", spread=Spread.JOIN)
     def rpc_briefing(self) -> list[dict[str, Any]]:
         """All dialogs, short."""
         return [{"ruid": i.ruid, "src": i.src, "dst": i.dst, "state": i.state} for i in self.items.values()]
 
-    @rpc("dlgs.count")
+    @rpc("dlgs.count", spread=Spread.SUM)
     def rpc_count(self, field: str, op: str, data: str) -> int:
         """How many running dialogs match."""
         return len(self._matching(field, op, data))
 
-    @rpc("dlgs.getall")
+    @rpc("dlgs.getall", spread=Spread.JOIN)
     def rpc_getall(self, field: str, op: str, data: str) -> list[dict[str, Any]]:
         """Running dialogs that match."""
         return [self._row(i) for i in self._matching(field, op, data)]
 
-    @rpc("dlgs.get")
+    @rpc("dlgs.get", spread=Spread.EVERY)
     def rpc_get(self, field: str, op: str, data: str) -> dict[str, Any]:
         """The first running dialog that matches."""
         found = self._matching(field, op, data)
@@ -184,7 +184,7 @@ class Dlgs(Module):
             raise RpcFault(404, "Not found")
         return self._row(found[0])
 
-    @rpc("dlgs.stats")
+    @rpc("dlgs.stats", spread=Spread.SUM)
     def rpc_stats(self) -> dict[str, int]:
         """Numbers of dialogs by state, running and in all."""
         now = {name: sum(i.state == state for i in self.items.values()) for state, name in _NAMES.items()}

@@ -6,10 +6,10 @@ import os
 import resource
 from typing import Any
 
-from kamc.declare import ANY, Module, function, pv, rpc
+from kamc.declare import ANY, Module, Spread, function, pv, rpc
 from kamc.declare.argtypes import Flag, PvArg
 from kamc.runtime.context import Branch, Ctx
-from kamc.runtime.rpc.commands import RpcFault
+from kamc.runtime.rpc.fault import RpcFault
 from kamc.runtime.sip.uri import parse_uri
 
 _SHARED_FLAGS = "\0sflags"
@@ -164,36 +164,36 @@ class Kex(Module):
                 out.append(key)
         return out
 
-    @rpc("stats.get_statistics")
+    @rpc("stats.get_statistics", spread=Spread.SHOWN)
     def rpc_get(self, *names: str) -> list[str]:
         """Statistics as ``group:name = value``; ``all``, ``group:`` or names."""
         return [f"{g}:{n} = {self.rt.counters.get(g, n)}" for g, n in self._select(names)]
 
-    @rpc("stats.fetch")
+    @rpc("stats.fetch", spread=Spread.SHOWN)
     def rpc_fetch(self, *names: str) -> dict[str, str]:
         """Statistics as a structure of texts."""
         return {f"{g}.{n}": str(self.rt.counters.get(g, n)) for g, n in self._select(names)}
 
-    @rpc("stats.fetchn")
+    @rpc("stats.fetchn", spread=Spread.SHOWN)
     def rpc_fetchn(self, *names: str) -> dict[str, int]:
         """Statistics as a structure of numbers."""
         return {f"{g}.{n}": self.rt.counters.get(g, n) or 0 for g, n in self._select(names)}
 
-    @rpc("stats.reset_statistics")
+    @rpc("stats.reset_statistics", spread=Spread.SHOWN)
     def rpc_reset(self, *names: str) -> list[str]:
         """Set statistics to zero."""
         for g, n in self._select(names):
             self.rt.counters.reset(g, n)
         return []
 
-    @rpc("stats.clear_statistics")
+    @rpc("stats.clear_statistics", spread=Spread.SHOWN)
     def rpc_clear(self, *names: str) -> list[str]:
         """Set statistics to zero and say what they were."""
         out = [f"{g}:{n} = (0) {self.rt.counters.get(g, n)}" for g, n in self._select(names)]
         self.rpc_reset(*names)
         return out
 
-    @rpc("mod.stats", "mod.mem_stats", "mod.mem_statsx", "pkg.stats", "pkg.info")
+    @rpc("mod.stats", "mod.mem_stats", "mod.mem_statsx", "pkg.stats", "pkg.info", spread=Spread.JOIN)
     def rpc_memory(self, *_: Any) -> list[dict[str, Any]]:
         """Memory of this worker: Python has no pools by module."""
         return [{"entry": 0, "pid": os.getpid(), "rank": self.rt.log.rank, "used": self._memory(), "free": 0, "real_used": self._memory()}]

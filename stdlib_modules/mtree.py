@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from kamc.declare import Module, Routes, function, modparam, rpc
+from kamc.declare import Module, Routes, Spread, function, modparam, rpc
 from kamc.errors import ConfigError
 from kamc.runtime.context import Ctx
 from kamc.runtime.db import Database, DbError
-from kamc.runtime.rpc.commands import RpcFault
+from kamc.runtime.rpc.fault import RpcFault
 
 #: types of values: texts, ``destination:weight`` pairs, numbers
 _TEXT, _WEIGHTED, _NUMBER = 0, 1, 2
@@ -201,7 +201,7 @@ class Mtree(Module):
             raise RpcFault(404, "Prefix not found")
         return {"PREFIX": found[0], "TVALUE": tree.values[found[0]][0]}
 
-    @rpc("mtree.reload")
+    @rpc("mtree.reload", spread=Spread.EVERY)
     def rpc_reload(self, name: str = "") -> str:
         """Read a tree, or all of them, again."""
         try:

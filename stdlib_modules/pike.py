@@ -11,7 +11,7 @@ from typing import Any
 
 from kamc.declare import Module, Routes, function, rpc
 from kamc.runtime.context import Ctx
-from kamc.runtime.rpc.commands import RpcFault
+from kamc.runtime.rpc.fault import RpcFault
 
 _ROUTES = Routes.REQUEST | Routes.ONREPLY
 
@@ -75,7 +75,7 @@ class Pike(Module):
 
     def _check(self, address: bytes, shown: str) -> int:
         """1 to let it through; -2 for the request that made it too many, -1 for those that follow."""
-        node = self._mark(address)
+        node = self.everywhere(self._mark, address)
         if node is None or not node.hot(self.p.reqs_density_per_unit):
             return 1
         if node.red:

@@ -69,7 +69,7 @@ class Rtimer(Module):
             if self.rt.route_function("request", route) is None:
                 raise ConfigError(f"rtimer: there is no route[{route}]")
             interval = seconds(self.timers[name]) if self.timers[name] else float(max(1, self.p.default_interval))
-            self.rt.every(interval, lambda route=route: self._run(route))
+            self.rt.every(interval, lambda route=route: self._run(route), once=True)
 
     def _run(self, route: str) -> None:
         function = self.rt.route_function("request", route)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from kamc.declare import ANY, Module, Routes, function, pv_class, rpc
+from kamc.declare import ANY, Module, Routes, Spread, function, pv_class, rpc
 from kamc.declare.pvspec import PvSpec
 from kamc.declare.values import Value
 from kamc.errors import ConfigError, SipError
@@ -73,7 +73,7 @@ class Sipdump(Module):
         if p.mode & _FILE:
             self.rt.every(_FLUSH, self.write)
         if p.fage > 0:
-            self.rt.every(float(max(1, min(p.fage, 600))), self.remove_old)
+            self.rt.every(float(max(1, min(p.fage, 600))), self.remove_old, once=True)
 
     def activate(self, previous: Any) -> None:
         super().activate(previous)
@@ -191,7 +191,7 @@ class Sipdump(Module):
 
         return BoundPv(get)
 
-    @rpc("sipdump.enable")
+    @rpc("sipdump.enable", spread=Spread.EVERY)
     def rpc_enable(self, value: int | None = None) -> dict[str, int]:
         """Show whether messages are dumped, switch it on (1) or off (0)."""
         before = int(self.on)

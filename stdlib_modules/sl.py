@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kamc.declare import Module, Routes, function, pv_class, rpc
+from kamc.declare import Module, Routes, Spread, function, pv_class, rpc
 from kamc.declare.pvspec import PvSpec
 from kamc.declare.values import Value
 from kamc.errors import SipError
@@ -149,7 +149,7 @@ class Sl(Module):
 
         return BoundPv(get)
 
-    @rpc("sl.stats")
+    @rpc("sl.stats", spread=Spread.SHOWN)
     def rpc_stats(self) -> dict[str, Any]:
         """Numbers of stateless replies by code."""
         get = self.rt.counters.get

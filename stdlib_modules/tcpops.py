@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-
 from kamc.declare import ANY, Module, function, pv_class
 from kamc.declare.argtypes import PvArg
 from kamc.declare.pvspec import PvSpec
@@ -38,9 +36,10 @@ class Tcpops(Module):
             return
         self.rt.worker.run_event(event, self.rt.worker.fake_context(flow=Flow(conn.listener, *conn.remote, conn.id)))
 
-    def _find(self, ctx: Ctx, number: int) -> Connection | None:
-        found: Connection | None = self.rt.worker.streams.connections.get(number or ctx.flow.conn)
-        return found
+    def _find(self, ctx: Ctx, number: int) -> int:
+        """The number of a connection that is open, by default of the one in hand; else 0."""
+        number = number or ctx.flow.conn
+        return number if self.rt.worker.streams.is_open(number) else 0
 
     # -- functions -------------------------------------------------------------------------------------------------------
 
@@ -49,52 +48,43 @@ class Tcpops(Module):
         """``[conid,] idle, count, interval``: TCP keepalive with these numbers (seconds, probes, seconds)."""
         number, idle, count, interval = (0, first, second, third) if fourth < 0 else (first, second, third, fourth)
         conn = self._find(ctx, number)
-        if conn is None:
-            return -1
-        try:
-            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for option, value in ((socket.TCP_KEEPIDLE, idle), (socket.TCP_KEEPCNT, count), (socket.TCP_KEEPINTVL, interval)):
-                conn.sock.setsockopt(socket.IPPROTO_TCP, option, value)
-        except OSError as err:
-            self.rt.log.error("tcp_keepalive_enable: %s", err.strerror or err)
-            return -1
-        return 1
+        return 1 if conn and self.rt.worker.streams.keepalive(conn, (idle, count, interval)) else -1
 
     @function(ANY)
     def tcp_keepalive_disable(self, ctx: Ctx, conid: int = 0) -> int:
         conn = self._find(ctx, conid)
-        if conn is None:
-            return -1
-        conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 0)
-        return 1
+        return 1 if conn and self.rt.worker.streams.keepalive(conn, None) else -1
 
     @function(ANY, arities=(1, 2))
     def tcp_set_connection_lifetime(self, ctx: Ctx, first: int, second: int = -1) -> int:
         """``[conid,] lifetime``: seconds of silence after which a connection is closed, from now on."""
         number, seconds = (0, first) if second < 0 else (first, second)
         conn = self._find(ctx, number)
-        if conn is None:
-            return -1
-        self.rt.worker.streams.set_lifetime(conn.id, seconds)
-        return 1
+        return 1 if conn and self.rt.worker.streams.set_lifetime(conn, seconds) else -1
 
     @function(ANY)
     def tcp_enable_closed_event(self, ctx: Ctx, conid: int = 0) -> int:
         conn = self._find(ctx, conid)
-        if conn is None:
+        if not conn:
             return -1
-        self.watched.add(conn.id)
+        self.everywhere(self.watch, conn)
         return 1
+
+    def watch(self, number: int) -> None:
+        """Of this connection the end is told."""
+        self.watched.add(number)
 
     @function(ANY)
     def tcp_conid_state(self, ctx: Ctx, conid: int) -> int:
         """1 open, 3 being opened, -1 unknown."""
         conn = self.rt.worker.streams.connections.get(conid)
-        return -1 if conn is None else 3 if conn.opening else 1
+        if conn is None:
+            return 1 if self.rt.worker.streams.is_open(conid) else -1
+        return 3 if conn.opening else 1
 
     @function(ANY)
     def tcp_conid_alive(self, ctx: Ctx, conid: int) -> int:
-        return 1 if conid in self.rt.worker.streams.connections else -1
+        return 1 if self.rt.worker.streams.is_open(conid) else -1
 
     def _by_address(self, text: str) -> Connection | None:
         host, _, port = text.rpartition(":")
@@ -128,9 +118,9 @@ class Tcpops(Module):
     @function(ANY)
     def tcp_close_connection(self, ctx: Ctx, conid: int = 0) -> int:
         conn = self._find(ctx, conid)
-        if conn is None:
+        if not conn:
             return -1
-        self.rt.worker.streams.close(conn, "tcp_close_connection")
+        self.rt.worker.streams.hang_up(conn, "tcp_close_connection")
         return 1
 
     # -- $tcp(...) -------------------------------------------------------------------------------------------------------
@@ -147,7 +137,7 @@ class Tcpops(Module):
 
         def get(ctx: Ctx) -> Value:
             flow = ctx.flow
-            if not flow.conn or (key.startswith("a") and flow.conn not in self.rt.worker.streams.connections):
+            if not flow.conn or (key.startswith("a") and not self.rt.worker.streams.is_open(flow.conn)):
                 return None
             return flow.conn if field is None else (flow.remote_ip, flow.remote_port)[field]
 

@@ -44,7 +44,7 @@ class TimerModule(Module):
         for name, timer in self.declared.items():
             if self.rt.route_function("request", timer.route) is None:
                 raise ConfigError(f"timer: there is no route[{timer.route}] for timer {name}")
-            self.rt.every(timer.interval, lambda timer=timer: self._run(timer))
+            self.rt.every(timer.interval, lambda timer=timer: self._run(timer), once=True)
 
     def _run(self, timer: Declared) -> None:
         if timer.enabled:

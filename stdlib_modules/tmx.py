@@ -10,6 +10,7 @@ from kamc.declare.argtypes import Flag, Lit
 from kamc.declare.pvspec import PvSpec, PvSyntaxError, parse_format
 from kamc.declare.values import Value
 from kamc.runtime.context import Ctx
+from kamc.runtime.net.steer import MOST_WORKERS
 from kamc.runtime.pv.bind import BoundPv, bind_text
 from kamc.runtime.tm.branch import ClientBranch
 from kamc.runtime.tm.transaction import Transaction
@@ -38,6 +39,7 @@ class Tmx(Module):
             values[f"{kind}_transactions"] = lambda kind=kind: stats[kind]  # type: ignore[misc]
         for name, value in values.items():
             self.rt.hooks.statistics["tmx", name] = value
+            self.rt.hooks.partial.add(("tmx", name))
 
     def _t(self, ctx: Ctx) -> Transaction | None:
         return ctx.t if ctx.t is not None and not ctx.t.deleted else None
@@ -76,11 +78,21 @@ class Tmx(Module):
 
     # -- other transactions ----------------------------------------------------------------------------------------------
 
-    @function(ANY)
+    @function(ANY, waits=True)
     def t_cancel_callid(self, ctx: Ctx, callid: str, cseq: str, flag: int, rcode: int = 0) -> int:
         """Cancel an INVITE by Call-ID and CSeq; the flag is set in its transaction."""
         t = self.rt.tm.by_callid(callid, cseq)
-        if t is None or not t.is_invite:
+        if t is None:
+            return self._hand_over_call(callid, "cancel_here", cseq, flag, rcode)
+        return self._cancel(t, flag, rcode)
+
+    def cancel_here(self, callid: str, cseq: str, flag: int, rcode: int) -> int:
+        """Another worker was asked to cancel a call that is here."""
+        t = self.rt.tm.by_callid(callid, cseq)
+        return self._cancel(t, flag, rcode) if t is not None else -1
+
+    def _cancel(self, t: Transaction, flag: int, rcode: int) -> int:
+        if not t.is_invite:
             return -1
         if 0 <= flag < 32:
             t.flags |= 1 << flag
@@ -101,16 +113,27 @@ class Tmx(Module):
                 branch.send_cancel(self.rt.now())
         return 1
 
-    @function(ANY)
+    @function(ANY, waits=True)
     def t_cancel_branch_idx(self, ctx: Ctx, tindex: int, tlabel: int, bindex: int) -> int:
+        t = self.rt.tm.find_id(tindex, tlabel)
+        if t is None:
+            return self._hand_over(tindex % MOST_WORKERS, "cancel_branch_here", tindex, tlabel, bindex)
+        return self.cancel_branch_here(tindex, tlabel, bindex)
+
+    def cancel_branch_here(self, tindex: int, tlabel: int, bindex: int) -> int:
         t = self.rt.tm.find_id(tindex, tlabel)
         if t is None or not 0 <= bindex < len(t.branches):
             return -1
         t.branches[bindex].send_cancel(self.rt.now())
         return 1
 
-    @function(ANY)
+    @function(ANY, waits=True)
     def t_reply_callid(self, ctx: Ctx, callid: str, cseq: str, code: int, reason: str) -> int:
+        if self.rt.tm.by_callid(callid, cseq) is None:
+            return self._hand_over_call(callid, "reply_here", cseq, code, reason)
+        return self.reply_here(callid, cseq, code, reason)
+
+    def reply_here(self, callid: str, cseq: str, code: int, reason: str) -> int:
         t = self.rt.tm.by_callid(callid, cseq)
         return 1 if t is not None and self.rt.tm.reply(t, code, reason) else -1
 
@@ -169,12 +192,31 @@ class Tmx(Module):
         """Set the transaction aside; ``t_continue`` goes on with it."""
         return 1 if self.rt.module("tm").suspend(ctx) is not None else -1
 
-    @function(ANY)
+    @function(ANY, waits=True)
     def t_continue(self, ctx: Ctx, tindex: int, tlabel: int, rtname: str) -> int:
         """Go on with a suspended transaction in a named route."""
         t = self.rt.tm.find_id(tindex, tlabel)
         if t is None:
+            return self._hand_over(tindex % MOST_WORKERS, "continue_here", tindex, tlabel, rtname)
+        return self._continue(t, rtname)
+
+    def continue_here(self, tindex: int, tlabel: int, rtname: str) -> int:
+        """Another worker was asked to go on with a transaction that is here."""
+        t = self.rt.tm.find_id(tindex, tlabel)
+        return self._continue(t, rtname) if t is not None else -1
+
+    def _hand_over(self, to: int, method: str, *args: Any) -> int:
+        """Have the worker that owns a transaction do something with it; -1 when there is no other one."""
+        peers = self.rt.worker.peers
+        if peers is None or to == peers.index or to >= peers.count:
             return -1
+        return peers.ask_module(to, self.name, method, *args) or -1
+
+    def _hand_over_call(self, call_id: str, method: str, *args: Any) -> int:
+        peers = self.rt.worker.peers
+        return self._hand_over(peers.owner_of_call(call_id), method, call_id, *args) if peers is not None else -1
+
+    def _continue(self, t: Transaction, rtname: str) -> int:
         function_ = self.rt.route_function("request", rtname)
         if function_ is None:
             self.rt.log.error("t_continue: no route[%s]", rtname)

@@ -14,7 +14,7 @@ from kamc.declare import ANY, Module, Routes, function, modparam, rpc
 from kamc.errors import ConfigError
 from kamc.runtime import http
 from kamc.runtime.context import Ctx
-from kamc.runtime.rpc.commands import RpcFault
+from kamc.runtime.rpc.fault import RpcFault
 
 _MOST_LABELS: Final = 3
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -160,7 +160,7 @@ class XhttpProm(Module):
 
     @function(ANY)
     def prom_counter_inc(self, ctx: Ctx, name: str, number: int, l0: str = "", l1: str = "", l2: str = "") -> int:
-        return self._count(name, number, (l0, l1, l2))
+        return self.everywhere(self._count, name, number, (l0, l1, l2))
 
     def _count(self, name: str, number: int, labels: tuple[str, ...]) -> int:
         if number < 0:
@@ -174,11 +174,11 @@ class XhttpProm(Module):
 
     @function(ANY)
     def prom_counter_reset(self, ctx: Ctx, name: str, l0: str = "", l1: str = "", l2: str = "") -> int:
-        return self._reset("counter", name, (l0, l1, l2))
+        return self.everywhere(self._reset, "counter", name, (l0, l1, l2))
 
     @function(ANY)
     def prom_gauge_reset(self, ctx: Ctx, name: str, l0: str = "", l1: str = "", l2: str = "") -> int:
-        return self._reset("gauge", name, (l0, l1, l2))
+        return self.everywhere(self._reset, "gauge", name, (l0, l1, l2))
 
     def _reset(self, kind: str, name: str, labels: tuple[str, ...]) -> int:
         def zero(series: Series) -> None:
@@ -188,13 +188,13 @@ class XhttpProm(Module):
 
     @function(ANY)
     def prom_gauge_set(self, ctx: Ctx, name: str, number: str, l0: str = "", l1: str = "", l2: str = "") -> int:
-        return self._gauge(name, number, (l0, l1, l2), add=False)
+        return self.everywhere(self._gauge, name, number, (l0, l1, l2), False)
 
     @function(ANY)
     def prom_gauge_inc(self, ctx: Ctx, name: str, number: str, l0: str = "", l1: str = "", l2: str = "") -> int:
-        return self._gauge(name, number, (l0, l1, l2), add=True)
+        return self.everywhere(self._gauge, name, number, (l0, l1, l2), True)
 
-    def _gauge(self, name: str, number: str, labels: tuple[str, ...], *, add: bool) -> int:
+    def _gauge(self, name: str, number: str, labels: tuple[str, ...], add: bool) -> int:
         def put(series: Series) -> None:
             series.total = number_of(number) + (series.total if add else 0.0)
 
@@ -202,7 +202,7 @@ class XhttpProm(Module):
 
     @function(ANY)
     def prom_histogram_observe(self, ctx: Ctx, name: str, number: str, l0: str = "", l1: str = "", l2: str = "") -> int:
-        return self._observe(name, number, (l0, l1, l2))
+        return self.everywhere(self._observe, name, number, (l0, l1, l2))
 
     def _observe(self, name: str, number: str, labels: tuple[str, ...]) -> int:
         value = number_of(number)
@@ -281,32 +281,32 @@ class XhttpProm(Module):
         text = self._needed(number)
         if not text.lstrip("-").isdecimal():
             raise RpcFault(400, "required number argument")
-        return self._answer(self._count(str(name), int(text), tuple(map(str, labels))), f"Failed to add {text} to counter: {name}")
+        return self._answer(self.everywhere(self._count, str(name), int(text), tuple(map(str, labels))), f"Failed to add {text} to counter: {name}")
 
     @rpc("xhttp_prom.counter_reset")
     def rpc_counter_reset(self, name: str, *labels: str) -> dict[str, Any]:
         """NAME [LABEL ...]: set a counter to 0."""
-        return self._answer(self._reset("counter", str(name), tuple(map(str, labels))), f"Failed to reset counter: {name}")
+        return self._answer(self.everywhere(self._reset, "counter", str(name), tuple(map(str, labels))), f"Failed to reset counter: {name}")
 
     @rpc("xhttp_prom.gauge_set")
     def rpc_gauge_set(self, name: str, number: Any = None, *labels: str) -> dict[str, Any]:
         """NAME NUMBER [LABEL ...]: set a gauge."""
-        return self._answer(self._gauge(str(name), self._needed(number), tuple(map(str, labels)), add=False), f"Failed to set gauge: {name}")
+        return self._answer(self.everywhere(self._gauge, str(name), self._needed(number), tuple(map(str, labels)), False), f"Failed to set gauge: {name}")
 
     @rpc("xhttp_prom.gauge_inc")
     def rpc_gauge_inc(self, name: str, number: Any = None, *labels: str) -> dict[str, Any]:
         """NAME NUMBER [LABEL ...]: add to a gauge."""
-        return self._answer(self._gauge(str(name), self._needed(number), tuple(map(str, labels)), add=True), f"Failed to add to gauge: {name}")
+        return self._answer(self.everywhere(self._gauge, str(name), self._needed(number), tuple(map(str, labels)), True), f"Failed to add to gauge: {name}")
 
     @rpc("xhttp_prom.gauge_reset")
     def rpc_gauge_reset(self, name: str, *labels: str) -> dict[str, Any]:
         """NAME [LABEL ...]: set a gauge to 0."""
-        return self._answer(self._reset("gauge", str(name), tuple(map(str, labels))), f"Failed to reset gauge: {name}")
+        return self._answer(self.everywhere(self._reset, "gauge", str(name), tuple(map(str, labels))), f"Failed to reset gauge: {name}")
 
     @rpc("xhttp_prom.histogram_observe")
     def rpc_histogram_observe(self, name: str, number: Any = None, *labels: str) -> dict[str, Any]:
         """NAME NUMBER [LABEL ...]: count a value into a histogram."""
-        return self._answer(self._observe(str(name), self._needed(number), tuple(map(str, labels))), f"Failed to observe histogram: {name}")
+        return self._answer(self.everywhere(self._observe, str(name), self._needed(number), tuple(map(str, labels))), f"Failed to observe histogram: {name}")
 
     @rpc("xhttp_prom.metric_list_print")
     def rpc_list(self) -> str:

@@ -1,6 +1,6 @@
 """The vocabulary of declarations, shared by the compiler and the runtime."""
 
-from kamc.declare.module import Module, function, modparam, pv, pv_class, rpc, transformation
+from kamc.declare.module import Module, Spread, function, modparam, pv, pv_class, rpc, transformation
 from kamc.declare.routes import ANY, Exit, Routes
 
-__all__ = ["ANY", "Exit", "Module", "Routes", "function", "modparam", "pv", "pv_class", "rpc", "transformation"]
+__all__ = ["ANY", "Exit", "Module", "Routes", "Spread", "function", "modparam", "pv", "pv_class", "rpc", "transformation"]

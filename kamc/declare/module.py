@@ -30,11 +30,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, ClassVar, TypeVar
 
 from kamc.declare.routes import Routes
 
 F = TypeVar("F", bound=Callable[..., Any])
+R = TypeVar("R")
 
 ARG_KINDS = frozenset(
     {"int", "str", "Lit", "Lazy", "Regex", "Subst", "PvArg", "Value", "Flag", "FailureRoute", "BranchRoute", "ReplyRoute", "BranchFailureRoute"}
@@ -98,11 +100,22 @@ class TransformationDecl:
     nulls: bool = False
 
 
+class Spread(Enum):
+    """What an RPC command means where several workers serve."""
+
+    FIRST = "the first worker answers: it has what is shared, or what only it does"
+    EVERY = "every worker does it; the answer is the first that is no fault"
+    JOIN = "the lists of all workers, one behind the other"
+    SUM = "the numbers of all workers, added"
+    SHOWN = "the first worker answers, when all have shown their statistics"
+
+
 @dataclass(frozen=True, slots=True)
 class RpcDecl:
     name: str
     method: str
     doc: str
+    spread: Spread = Spread.FIRST
 
 
 @dataclass(slots=True)
@@ -164,11 +177,11 @@ def transformation(*names: str, nulls: bool = False) -> Callable[[F], F]:
     return mark
 
 
-def rpc(*names: str) -> Callable[[F], F]:
+def rpc(*names: str, spread: Spread = Spread.FIRST) -> Callable[[F], F]:
     """Mark ``method(self, *params) -> data`` as RPC commands."""
 
     def mark(fn: F) -> F:
-        fn.__dict__.setdefault("_kamc", []).append(("rpc", names))
+        fn.__dict__.setdefault("_kamc", []).append(("rpc", names, spread))
         return fn
 
     return mark
@@ -242,6 +255,11 @@ class Module:
         if previous is not None and getattr(previous.p, param) == getattr(self.p, param):
             setattr(self, attribute, getattr(previous, attribute))
 
+    def everywhere(self, method: Callable[..., R], *args: Any) -> R:
+        """Call a method of this module here and, with plain data, in all other workers: for what Kamailio's processes share."""
+        self.rt.tell_peers(self.name, method.__name__, *args)
+        return method(*args)
+
     def child_init(self) -> None:
         """In each worker, when it is about to serve with this generation."""
 
@@ -296,7 +314,7 @@ def _collect(cls: type[Module], out: Declarations, attr: str, fn: Any, mark: tup
             out.transformations[name] = TransformationDecl(name, module, attr, args, len(args) - len(fn.__defaults__ or ()), mark[2])
     elif what == "rpc":
         for name in names:
-            out.rpcs[name] = RpcDecl(name, attr, (fn.__doc__ or "").strip())
+            out.rpcs[name] = RpcDecl(name, attr, (fn.__doc__ or "").strip(), mark[2])
     elif what == "modparam":
         for name in names:
             out.params[name] = ParamDecl(name, mark[2], None, attr)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from kamc import __version__, catalogue
-from kamc.declare.module import Module, PvDecl, TransformationDecl
+from kamc.declare.module import Module, PvDecl, Spread, TransformationDecl
 from kamc.declare.pvspec import PvSpec, parse_pv
 from kamc.declare.regex import PosixRegex, RegexError, compile_regex
 from kamc.declare.values import EvalError, Value
@@ -22,7 +22,9 @@ from kamc.runtime.db import Database, open_database
 from kamc.runtime.doors import Door
 from kamc.runtime.hooks import Hooks
 from kamc.runtime.net.endpoint import BELOW, Listener
+from kamc.runtime.net.steer import call_id_of
 from kamc.runtime.pv.bind import BoundPv, Getter, Setter, bind, bind_format
+from kamc.runtime.rpc.commands import Command
 from kamc.runtime.selects import bind_select
 from kamc.runtime.sip.message import SipMessage
 from kamc.runtime.subst import Subst
@@ -91,8 +93,10 @@ class Runtime:
         if not self.pins and not self.active:
             self.worker.generations.let_go()
 
-    def every(self, seconds: float, function: Callable[[], object]) -> None:
-        """Run a function again and again, from one interval on, while this generation is the running one."""
+    def every(self, seconds: float, function: Callable[[], object], *, once: bool = False) -> None:
+        """Run a function again and again, from one interval on, while this generation is the running one. ``once``: not in every worker."""
+        if once and not self.first:
+            return
         one = Repeating(self.timers, self.now, seconds, function)
         self.repeating.append(one)
         if self.active:
@@ -266,5 +270,30 @@ class Runtime:
                 return True
         return any(a_host == host and (not a_port or a_port == wanted) and (not a_proto or not proto or a_proto == proto) for a_proto, a_host, a_port in self.aliases)
 
-    def add_rpc(self, name: str, function: Callable[..., Any], doc: str = "") -> None:
-        self.hooks.rpcs[name] = (function, doc)
+    def add_rpc(self, name: str, function: Callable[..., Any], doc: str = "", spread: Spread = Spread.FIRST) -> None:
+        self.hooks.rpcs[name] = Command(function, doc, spread)
+
+    @property
+    def first(self) -> bool:
+        """It runs in the first worker, which does what only one may do."""
+        return not self.worker.index
+
+    @property
+    def beginning(self) -> bool:
+        """A server starts, and this is the worker that does what is done once."""
+        return self.previous is None and self.worker.beginning
+
+    def tell_peers(self, module: str, what: str, *args: Any) -> None:
+        """Have a method called on the same module in all other workers. Plain data only."""
+        if self.worker.peers is not None:
+            self.worker.peers.tell_all("module", module, what, *args)
+
+    def owns_call(self, call_id: str) -> bool:
+        """Whether this worker takes the requests of a call."""
+        peers = self.worker.peers
+        return peers is None or peers.owner_of_call(call_id) == peers.index
+
+    def own_call_id(self, make: Callable[[], str]) -> str:
+        """A Call-ID from ``make()``, for a call whose requests shall come to this worker."""
+        peers = self.worker.peers
+        return make() if peers is None else call_id_of(peers.index, peers.count, make)

@@ -15,6 +15,10 @@ class Counters:
         self.docs: dict[tuple[str, str], str] = {}
         #: what modules have registered; the core counts whether somebody looks or not
         self.known: set[tuple[str, str]] = set()
+        #: those that are computed and of which each worker has a part
+        self.partial: set[tuple[str, str]] = set()
+        #: what other workers have counted
+        self.of_others: Callable[[], list[dict[tuple[str, str], int]]] | None = None
 
     def register(self, group: str, name: str, doc: str = "") -> None:
         key = (group, name)
@@ -27,15 +31,23 @@ class Counters:
         key = (group, name)
         self.values[key] = self.values.get(key, 0) + by
 
+    def own(self) -> dict[tuple[str, str], int]:
+        """What this worker has counted, and its part of what is computed."""
+        return {**self.values, **{key: self.callbacks[key]() for key in self.partial if key in self.callbacks}}
+
     def get(self, group: str, name: str) -> int | None:
+        """Of all workers."""
         key = (group, name)
-        if key in self.callbacks:
-            return self.callbacks[key]()
-        return self.values.get(key)
+        computed = self.callbacks.get(key)
+        value = computed() if computed is not None else self.values.get(key)
+        if self.of_others is None or (computed is not None and key not in self.partial):
+            return value
+        parts = [one[key] for one in self.of_others() if key in one]
+        return sum(parts) + (value or 0) if parts else value
 
     def reset(self, group: str, name: str) -> None:
         if (group, name) in self.values:
-            self.values[(group, name)] = 0
+            self.values[(group, name)] = 0 if self.of_others is None else -sum(one.get((group, name), 0) for one in self.of_others())
 
     def find(self, name: str) -> tuple[str, str] | None:
         """A statistic by its bare name, ``group:name`` or ``group.name``."""

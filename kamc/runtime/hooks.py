@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kamc.runtime.context import Ctx
     from kamc.runtime.net.connection import Closing, Connection, Security
     from kamc.runtime.net.endpoint import Dest, Flow
+    from kamc.runtime.rpc.commands import Command
     from kamc.runtime.sip.message import SipMessage
     from kamc.runtime.tm.transaction import Transaction
 
@@ -47,7 +48,9 @@ class Hooks:
         self.tls_wish: Callable[[Ctx], tuple[str, str]] | None = None
         #: what a run that waits keeps: each gives a function that brings its present state back
         self.aside: list[Callable[[], Callable[[], None]]] = []
-        #: RPC commands: name → function and what it does
-        self.rpcs: dict[str, tuple[Callable[..., Any], str]] = {}
+        #: RPC commands
+        self.rpcs: dict[str, Command] = {}
         #: statistics that are computed when asked: (group, name) → function
         self.statistics: dict[tuple[str, str], Callable[[], int]] = {}
+        #: those of them of which each worker has a part
+        self.partial: set[tuple[str, str]] = set()

@@ -138,7 +138,7 @@ def _modules(rt: Runtime, params: Mapping[str, Any]) -> None:
             for stat in names:
                 rt.counters.register(group, stat)
         for rpc_name, decl in type(module).declarations().rpcs.items():
-            rt.add_rpc(rpc_name, getattr(module, decl.method), decl.doc)
+            rt.add_rpc(rpc_name, getattr(module, decl.method), decl.doc, decl.spread)
         del name
 
 
@@ -154,9 +154,9 @@ def start_modules(rt: Runtime) -> None:
     """mod_init of every module, in load order; ``X:mod-init`` event routes of those that are new follow."""
     for module in rt.modules.values():
         module.mod_init()
-    if rt.worker.serves:
+    if rt.worker.serves and rt.first:
         for module in rt.modules.values():
             module.open_doors()
-    for name in rt.modules:
-        if rt.previous is None or name not in rt.previous.modules:
+    for name in rt.modules if rt.first else ():
+        if rt.beginning or (rt.previous is not None and name not in rt.previous.modules):
             rt.worker.run_event(f"{name}:mod-init", rt=rt)

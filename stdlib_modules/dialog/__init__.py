@@ -15,6 +15,7 @@ from kamc.declare import ANY, Routes, function, modparam
 from kamc.declare.values import Value, to_int
 from kamc.errors import ConfigError, SipError
 from kamc.runtime.context import Ctx
+from kamc.runtime.net.steer import MOST_WORKERS
 from kamc.runtime.sip.addr import NameAddr, parse_addr_list
 from kamc.runtime.sip.message import SipMessage, parse_message
 from kamc.runtime.tm.transaction import Transaction
@@ -47,7 +48,7 @@ _PROPERTIES: Final = {"ka-src": KEEPALIVE_CALLER, "ka-dst": KEEPALIVE_CALLEE, "t
 
 class DialogModule(Commands, VariableFunctions, CseqTracking, DatabaseFunctions):
     name = "dialog"
-    kept = ("table", "remote")
+    kept = ("table", "remote", "sizes_of_peers")
     depends = ("tm", "rr")
     stats = {"dialog": ("active_dialogs", "early_dialogs", "processed_dialogs", "expired_dialogs", "failed_dialogs")}
     tuning_params = ("enable_stats", "timer_procs", "db_fetch_rows", "wait_ack", "initial_cbs_inscript", "dlg_ctxiuid_mode", "dlg_mode")
@@ -129,7 +130,8 @@ class DialogModule(Commands, VariableFunctions, CseqTracking, DatabaseFunctions)
             raise ConfigError(f"dialog: dlg_match_mode is 0, 1 or 2, not {p.dlg_match_mode}")
         if p.default_timeout <= 0:
             raise ConfigError("dialog: default_timeout is a number of seconds above 0")
-        self.table = DialogTable(1 << max(0, p.hash_size - 1).bit_length(), p.h_id_start or self.rt.datapath.random_id() & 0x1FFF)
+        self.table = DialogTable(1 << max(0, p.hash_size - 1).bit_length(), p.h_id_start or self.rt.datapath.random_id() & 0x1FFF,
+                                 **({} if self.rt.worker.peers is None else {"step": MOST_WORKERS, "own": self.rt.worker.index}))  # fmt: skip
         self.timeout_avp: Callable[[Ctx], Value] | None = self.rt.pv(p.timeout_avp) if p.timeout_avp else None
         self.watchers: list[Watcher] = []
         self.start_profiles()
@@ -154,6 +156,11 @@ class DialogModule(Commands, VariableFunctions, CseqTracking, DatabaseFunctions)
                 dialog.timer = self.rt.timers.arm(timer.at, partial(self.timer_fired, dialog))
         if self.database is not None:
             self.database.take_over(self.table, previous.database)
+
+    def child_init(self) -> None:
+        if self.rt.previous is None and not self.rt.beginning:
+            self.show_members()
+            self.rt.tell_peers("dialog", "show_members")
 
     @modparam("bridge_controller")
     def set_controller(self, text: str) -> None:
@@ -197,6 +204,7 @@ class DialogModule(Commands, VariableFunctions, CseqTracking, DatabaseFunctions)
         dialog: Dialog | None = ctx.extra.get("dialog")
         if dialog is not None and dialog.state == UNCONFIRMED and not ctx.msg.to_tag:
             dialog.state = DELETED
+            self.leave_all(dialog)
             self.table.remove(dialog)
 
     def watch(self, event: str, t: Transaction, what: Any) -> None:

@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from kamc.declare import rpc
-from kamc.runtime.rpc.commands import RpcFault
+from kamc.declare import Spread, rpc
+from kamc.runtime.rpc.fault import RpcFault
 from stdlib_modules.dialog.model import ANSWERED, CALLEE, CALLER, CONFIRMED, DELETED, EARLY, UNCONFIRMED, Dialog, Leg
 from stdlib_modules.dialog.profiles import ProfileFunctions
 from stdlib_modules.dialog.requests import RequestFunctions
@@ -48,12 +48,12 @@ def _brief(d: Dialog, fields: str) -> dict[str, Any]:
 
 
 class Commands(ProfileFunctions, RequestFunctions):
-    @rpc("dlg.list", "dlg.list_ctx")
+    @rpc("dlg.list", "dlg.list_ctx", spread=Spread.JOIN)
     def rpc_list(self) -> list[dict[str, Any]]:
         """All dialogs."""
         return [row(d, self.rt.wall_time()) for d in self.table]
 
-    @rpc("dlg.dump_file")
+    @rpc("dlg.dump_file", spread=Spread.EVERY)
     def rpc_dump(self, file: str) -> None:
         """Write all dialogs into a file, one JSON object per line."""
         try:
@@ -65,17 +65,17 @@ class Commands(ProfileFunctions, RequestFunctions):
         except OSError as err:
             raise RpcFault(500, f"cannot write {file}: {err.strerror or err}") from None
 
-    @rpc("dlg.briefing")
+    @rpc("dlg.briefing", spread=Spread.JOIN)
     def rpc_briefing(self, fields: str = "ft") -> list[dict[str, Any]]:
         """All dialogs, short; the letters choose more fields: f and t tags, c and C CSeqs, s start."""
         return [_brief(d, fields) for d in self.table]
 
-    @rpc("dlg.dlg_list", "dlg.dlg_list_ctx")
+    @rpc("dlg.dlg_list", "dlg.dlg_list_ctx", spread=Spread.JOIN)
     def rpc_dlg_list(self, callid: str, from_tag: str = "") -> dict[str, Any]:
         """One dialog."""
         return next((row(d, self.rt.wall_time()) for d in self.table.by_call.get(callid, ()) if not from_tag or d.caller.tag == from_tag), {})
 
-    @rpc("dlg.list_match", "dlg.list_match_ctx")
+    @rpc("dlg.list_match", "dlg.list_match_ctx", spread=Spread.JOIN)
     def rpc_match(self, key: str, operator: str, value: str, limit: int | str = 0) -> list[dict[str, Any]]:
         """Dialogs whose field (ruri, furi, turi, callid, ftag, ttag, start_ts) is eq, ne, sw, re, gt or lt VALUE."""
         read = _KEYS.get(key)
@@ -96,7 +96,7 @@ class Commands(ProfileFunctions, RequestFunctions):
             raise RpcFault(404, "Dialog not found")
         return found
 
-    @rpc("dlg.end_dlg")
+    @rpc("dlg.end_dlg", spread=Spread.EVERY)
     def rpc_end(self, h_entry: int, h_id: int, headers: str = "") -> None:
         """Hang up both sides."""
         dialog = self._dialog(h_entry, h_id)
@@ -109,7 +109,7 @@ class Commands(ProfileFunctions, RequestFunctions):
         found = self.table.find(callid, from_tag, to_tag)
         return found[0] if found is not None else None
 
-    @rpc("dlg.terminate_dlg")
+    @rpc("dlg.terminate_dlg", spread=Spread.EVERY)
     def rpc_terminate(self, callid: str, from_tag: str, to_tag: str, headers: str = "") -> None:
         """Hang up both sides."""
         dialog = self._named(callid, from_tag, to_tag)
@@ -117,7 +117,7 @@ class Commands(ProfileFunctions, RequestFunctions):
             raise RpcFault(500, "Couldnt find callid in dialog")
         self.send_bye(dialog, (CALLEE, CALLER), headers)
 
-    @rpc("dlg.is_alive")
+    @rpc("dlg.is_alive", spread=Spread.EVERY)
     def rpc_alive(self, *names: str) -> str:
         """Whether a dialog is confirmed, by Call-ID and tags."""
         if len(names) < 3:
@@ -129,7 +129,7 @@ class Commands(ProfileFunctions, RequestFunctions):
             raise RpcFault(404, "Dialog not confirmed")
         return "Alive"
 
-    @rpc("dlg.set_state")
+    @rpc("dlg.set_state", spread=Spread.EVERY)
     def rpc_set_state(self, *params: Any) -> None:
         """Put a dialog (Call-ID and tags) into a state: u, e, a, c or d."""
         if len(params) < 4:
@@ -142,7 +142,7 @@ class Commands(ProfileFunctions, RequestFunctions):
             raise RpcFault(500, "Unknown state value")
         self.move(dialog, state)
 
-    @rpc("dlg.stats_active")
+    @rpc("dlg.stats_active", spread=Spread.SUM)
     def rpc_stats(self) -> dict[str, int]:
         """Numbers of dialogs by state."""
         states = [d.state for d in self.table]
@@ -166,7 +166,7 @@ class Commands(ProfileFunctions, RequestFunctions):
         self._profile(profile)
         return self.profile_size(profile, value)
 
-    @rpc("dlg.profile_list")
+    @rpc("dlg.profile_list", spread=Spread.JOIN)
     def rpc_profile_list(self, profile: str, value: str | None = None) -> list[dict[str, Any]]:
         """The dialogs of a profile."""
         self._profile(profile)

@@ -72,10 +72,10 @@ class DialogDatabase:
         """Follow the dialogs of the database that are not known, all of them or those of a call. How many; raises DbError."""
         count = 0
         for d in self._read(((self.p.call_id_column, "=", call_id),) if call_id is not None else ()):
-            if (d.entry, d.id) in self.table.by_id or d.state not in _KEPT:
+            if (d.entry, d.id) in self.table.by_id or d.state not in _KEPT or not self.rt.owns_call(d.call_id):
                 continue
             self.table.add(d)
-            self.table.serial = max(self.table.serial, d.id)
+            self.table.beyond(d.id)
             self._written[d.entry, d.id] = self._picture(d)
             self.module.resume(d)
             count += 1

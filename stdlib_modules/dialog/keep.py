@@ -36,8 +36,10 @@ class KeptDialogs:
                 self.rt.log.error("dialog: %s in the store is no dialog: %s", key, err)
                 self.rows.delete(key)
                 continue
+            if not self.rt.owns_call(d.call_id):
+                continue
             table.add(d)
-            table.serial = max(table.serial, d.id)
+            table.beyond(d.id)
             self.module.resume(d)
             count += 1
         return count

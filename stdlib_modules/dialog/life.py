@@ -24,6 +24,16 @@ class Life(Module):
     #: told of requests within dialogs, with the side that sent them
     on_request: list[Callable[[Ctx, Dialog, str], None]]
 
+    def count_member(self, profile: str, value: str, by: int) -> None:
+        """A dialog has joined or left a profile."""
+        raise NotImplementedError
+
+    def leave_all(self, dialog: Dialog) -> None:
+        """A dialog is over: no profile counts it any more."""
+        for profile, value in dialog.profiles:
+            self.count_member(profile, value, -1)
+        dialog.profiles.clear()
+
     def timed_out(self, dialog: Dialog) -> None:
         """The lifetime is over."""
         raise NotImplementedError
@@ -78,7 +88,7 @@ class Life(Module):
         else:
             self.rt.run_event("dialog:end", work)
         self.move(dialog, DELETED)
-        dialog.profiles.clear()
+        self.leave_all(dialog)
 
     def tell(self, what: str, dialog: Dialog, ctx: Ctx | None) -> None:
         for watcher in self.watchers:

@@ -98,18 +98,24 @@ def parse_did(text: str) -> tuple[int, int] | None:
 class DialogTable:
     """All dialogs of a worker."""
 
-    def __init__(self, size: int, first: int) -> None:
-        self.size = size
+    def __init__(self, size: int, first: int, *, step: int = 1, own: int = 0) -> None:
+        """``own``, ``own + step``, … are the ids of this worker: no other one gives them out."""
+        self.size, self.step, self.own = size, step, own
         self.by_id: dict[tuple[int, int], Dialog] = {}
         self.by_call: dict[str, list[Dialog]] = {}
-        self.serial = first
+        self.serial = first * step + own
 
     def __iter__(self) -> Iterator[Dialog]:
         return iter(list(self.by_id.values()))
 
     def next_id(self, call_id: str) -> tuple[int, int]:
-        self.serial += 1
+        self.serial += self.step
         return core_hash(call_id, size=self.size), self.serial
+
+    def beyond(self, ident: int) -> None:
+        """An id that was given out earlier."""
+        if ident > self.serial:
+            self.serial = ident - ident % self.step + self.own
 
     def add(self, dialog: Dialog) -> None:
         self.by_id[dialog.entry, dialog.id] = dialog

@@ -27,6 +27,8 @@ class ProfileFunctions(Life):
         self.profiles: dict[str, bool] = {**dict.fromkeys(valued, True), **dict.fromkeys(plain, False)}
         if len(self.profiles) != len(valued) + len(plain):
             raise ConfigError("dialog: a profile is named twice in profiles_with_value and profiles_no_value")
+        #: other worker → (profile, value) → how many dialogs it has in it
+        self.sizes_of_peers: dict[int, dict[tuple[str, str], int]] = {}
         #: (profile, value) → uid → wall-clock second until which a dialog of another server counts
         self.remote: dict[tuple[str, str], dict[str, float]] = {}
 
@@ -44,6 +46,7 @@ class ProfileFunctions(Life):
         if (profile, value) not in dialog.profiles:
             dialog.profiles.append((profile, value))
             dialog.dflags |= 2
+            self.count_member(profile, value, 1)
 
     def members(self, profile: str, value: str | None) -> list[Dialog]:
         return [d for d in self.table if d.state != DELETED and any(name == profile and (value is None or v == value) for name, v in d.profiles)]
@@ -51,7 +54,28 @@ class ProfileFunctions(Life):
     def profile_size(self, profile: str, value: str | None) -> int:
         now = self.rt.wall_time()
         remote: int = sum(until > now for (name, v), uids in self.remote.items() if name == profile and (value is None or v == value) for until in uids.values())
-        return len(self.members(profile, value)) + remote
+        elsewhere = sum(n for sizes in self.sizes_of_peers.values() for (name, v), n in sizes.items() if name == profile and (value is None or v == value))
+        return len(self.members(profile, value)) + elsewhere + remote
+
+    # -- other workers ---------------------------------------------------------------------------------------------------
+
+    def count_member(self, profile: str, value: str, by: int) -> None:
+        self.rt.tell_peers("dialog", "follow_member", self.rt.worker.index, profile, value, by)
+
+    def follow_member(self, worker: int, profile: str, value: str, by: int) -> None:
+        sizes = self.sizes_of_peers.setdefault(worker, {})
+        sizes[profile, value] = sizes.get((profile, value), 0) + by
+
+    def show_members(self) -> None:
+        """Tell the other workers how many members each profile has here."""
+        sizes: dict[tuple[str, str], int] = {}
+        for dialog in self.table:
+            for key in dialog.profiles:
+                sizes[key] = sizes.get(key, 0) + 1
+        self.rt.tell_peers("dialog", "follow_members", self.rt.worker.index, [[*key, n] for key, n in sizes.items()])
+
+    def follow_members(self, worker: int, rows: list[tuple[str, str, int]]) -> None:
+        self.sizes_of_peers[worker] = {(profile, value): n for profile, value, n in rows}
 
     # -- functions -------------------------------------------------------------------------------------------------------
 
@@ -76,6 +100,7 @@ class ProfileFunctions(Life):
         if dialog is None or (ctx.kind is Routes.REQUEST and not ctx.msg.to_tag) or (profile, value or "") not in dialog.profiles:
             return -1
         dialog.profiles.remove((profile, value or ""))
+        self.count_member(profile, value or "", -1)
         return 1
 
     @function(ANY)

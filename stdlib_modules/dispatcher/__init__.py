@@ -280,6 +280,7 @@ class Dispatcher(Sources, Probing, Commands, Module):
         """A state by hand: the letter and whether it is probed."""
         self.mark(chosen, d, flags & (INACTIVE | TRYING | DISABLED))
         d.flags = d.flags & ~PROBING | flags & PROBING
+        self.share(chosen, d)
 
     @function(_RFO)
     def ds_mark_dst(self, ctx: Ctx, state: Lit = "i") -> int:
@@ -314,7 +315,16 @@ class Dispatcher(Sources, Probing, Commands, Module):
 
     @function(ANY)
     def ds_reload(self, ctx: Ctx) -> int:
-        return 1 if self.load_list() else -1
+        return 1 if self.everywhere(self.load_list) else -1
+
+    def follow_turn(self, number: int, following: int) -> None:
+        """Another worker has taken the turn of a set."""
+        if number in self.sets:
+            self.sets[number].next = following
+
+    def follow_load(self, what: str, call_id: str, number: int, duid: str) -> None:
+        """Another worker has counted a call."""
+        self.loads.follow(what, call_id, number, duid)
 
     # -- asking ----------------------------------------------------------------------------------------------------------
 

@@ -60,12 +60,12 @@ class Chooser:
         port = parsed.real_port()
         return self._slot(s, core_hash(user, host if port == _DEFAULT_PORT else f"{host}:{port}"))
 
-    @staticmethod
-    def _round_robin(ctx: Ctx, s: DestinationSet) -> int:
+    def _round_robin(self, ctx: Ctx, s: DestinationSet) -> int:
         """The next one that is usable, and on from there."""
         start = s.next % len(s.all)
         index = next((i % len(s.all) for i in range(start, start + len(s.all)) if s.all[i % len(s.all)].usable), start)
         s.next = index + 1
+        self.rt.tell_peers("dispatcher", "follow_turn", s.number, s.next)
         return index
 
     def _by_user(self, ctx: Ctx, s: DestinationSet) -> int:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from kamc.declare import rpc
+from kamc.declare import Spread, rpc
 from kamc.runtime.hashes import core_hash
-from kamc.runtime.rpc.commands import RpcFault
+from kamc.runtime.rpc.fault import RpcFault
 from stdlib_modules.dispatcher.table import DISABLED, INACTIVE, PROBING, TRYING, Destination, DestinationSet, ListError, destination
 
 _LETTERS = {"a": 0, "i": INACTIVE, "t": TRYING, "d": DISABLED}
@@ -37,7 +37,7 @@ class Commands:
     def load_list(self) -> bool:
         raise NotImplementedError
 
-    @rpc("dispatcher.reload")
+    @rpc("dispatcher.reload", spread=Spread.EVERY)
     def rpc_reload(self) -> str:
         """Read the list again."""
         self._not_too_soon()
@@ -106,7 +106,7 @@ class Commands:
         self.pinging = int(state)
         return {"NewPingState": self.pinging, "OldPingState": old}
 
-    @rpc("dispatcher.add")
+    @rpc("dispatcher.add", spread=Spread.EVERY)
     def rpc_add(self, group: int, address: str, flags: int = 0, priority: int = 0, attrs: str = "") -> str:
         """Add a destination until the next reload."""
         self._not_too_soon()
@@ -118,7 +118,7 @@ class Commands:
         self.sets[int(group)] = DestinationSet(int(group), [*(reversed(old.all) if old is not None else ()), fresh])
         return "Ok. Dispatcher destination added."
 
-    @rpc("dispatcher.remove")
+    @rpc("dispatcher.remove", spread=Spread.EVERY)
     def rpc_remove(self, group: int, address: str) -> str:
         """Remove a destination until the next reload."""
         self._not_too_soon()

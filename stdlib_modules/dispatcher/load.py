@@ -37,12 +37,34 @@ class CallLoads:
         if not duid:
             self.rt.log.error("dispatcher: call load needs duid in the attributes of %s", d.uri)
             return False
-        self.unset(call_id)
-        self._calls[call_id] = _Call(chosen.number, duid, self.rt.now() + self.unanswered)
-        d.load += 1
+        self._share("put", call_id, chosen.number, duid)
+        self._put(call_id, chosen.number, duid)
         return True
 
+    def _put(self, call_id: str, number: int, duid: str) -> None:
+        self._unset(call_id)
+        call = self._calls[call_id] = _Call(number, duid, self.rt.now() + self.unanswered)
+        d = self._find(call)
+        if d is not None:
+            d.load += 1
+
+    def _share(self, what: str, call_id: str, number: int = 0, duid: str = "") -> None:
+        self.rt.tell_peers("dispatcher", "follow_load", what, call_id, number, duid)
+
+    def follow(self, what: str, call_id: str, number: int, duid: str) -> None:
+        """Another worker has counted a call, or has seen it answered or end."""
+        if what == "put":
+            self._put(call_id, number, duid)
+        elif what == "confirm":
+            self._confirm(call_id)
+        else:
+            self._unset(call_id)
+
     def confirm(self, call_id: str) -> bool:
+        self._share("confirm", call_id)
+        return self._confirm(call_id)
+
+    def _confirm(self, call_id: str) -> bool:
         call = self._calls.get(call_id)
         if call is None:
             return False
@@ -50,6 +72,11 @@ class CallLoads:
         return True
 
     def unset(self, call_id: str) -> bool:
+        """The call is over."""
+        self._share("unset", call_id)
+        return self._unset(call_id)
+
+    def _unset(self, call_id: str) -> bool:
         call = self._calls.pop(call_id, None)
         if call is None:
             return False
@@ -61,7 +88,7 @@ class CallLoads:
     def expire(self) -> None:
         now = self.rt.now()
         for call_id in [c for c, call in self._calls.items() if call.expires <= now]:
-            self.unset(call_id)
+            self._unset(call_id)
 
     def recount(self) -> None:
         """After a reload: the new destinations get the calls of the old ones."""

@@ -33,8 +33,10 @@ class Probing:
             raise ConfigError("dispatcher: ds_ping_interval needs module tm")
 
     def child_init(self) -> None:
+        if self.rt.previous is None and not self.rt.beginning:
+            self.rt.tell_peers("dispatcher", "share_all")
         if self.p.ds_ping_interval > 0:
-            self.rt.every(self.p.ds_ping_interval, self.ping_all)
+            self.rt.every(self.p.ds_ping_interval, self.ping_all, once=True)
 
     # -- pings -----------------------------------------------------------------------------------------------------------
 
@@ -79,6 +81,7 @@ class Probing:
             self.mark(chosen, d, TRYING, by_ping=True)
         if self.p.ds_probing_mode == 1:
             d.flags |= PROBING
+            self.share(chosen, d)
 
     # -- states ----------------------------------------------------------------------------------------------------------
 
@@ -92,18 +95,37 @@ class Probing:
         if wanted == TRYING:
             if d.flags & INACTIVE:
                 d.streak = 0
+                self.share(chosen, d)
                 return
             d.streak += 1
             wanted = INACTIVE if d.streak >= self.p.ds_probing_threshold else TRYING
         elif wanted == 0 and by_ping and d.flags & INACTIVE:
             d.streak += 1
             if d.streak < self.p.ds_inactive_threshold:
+                self.share(chosen, d)
                 return
         if wanted != TRYING:
             d.streak = 0
         d.flags = keep | wanted
+        self.share(chosen, d)
         if was_usable != d.usable:
             self._tell("dst-up" if d.usable else "dst-down", chosen, d)
+
+    def share(self, chosen: DestinationSet, d: Destination) -> None:
+        """Tell the other workers what is known of a destination."""
+        self.rt.tell_peers("dispatcher", "follow", chosen.number, d.uri, d.flags, d.streak)
+
+    def share_all(self) -> None:
+        for chosen in self.sets.values():
+            for d in chosen.all:
+                self.share(chosen, d)
+
+    def follow(self, number: int, uri: str, flags: int, streak: int) -> None:
+        """Another worker has seen a destination change; it has run the event route."""
+        chosen = self.sets.get(number)
+        d = chosen.find(uri) if chosen is not None else None
+        if d is not None:
+            d.flags, d.streak = flags, streak
 
     def _tell(self, event: str, chosen: DestinationSet, d: Destination) -> None:
         """Run the event route over a request to the destination."""

@@ -16,7 +16,7 @@ from kamc.errors import ConfigError
 from kamc.runtime.context import Ctx
 from kamc.runtime.db import DbError
 from kamc.runtime.pv.bind import BoundPv
-from kamc.runtime.rpc.commands import RpcFault
+from kamc.runtime.rpc.fault import RpcFault
 from stdlib_modules.htable.database import HtableDatabase
 from stdlib_modules.htable.tables import HashTable, Item, counted, matcher, parse_table, shown
 
@@ -88,7 +88,7 @@ class Htable(Module):
         if self.p.db_url:
             self._open_database()
         if any(t.autoexpire for t in self.tables.values()):
-            self.rt.every(max(1, self.p.timer_interval), self.expire)
+            self.rt.every(max(1, self.p.timer_interval), self.expire, once=True)
 
     def _open_database(self) -> None:
         """Load what has a table in the database. Raises ConfigError."""

@@ -6,13 +6,12 @@ import secrets
 from collections import deque
 from typing import Any
 
-from kamc.declare import rpc
+from kamc.declare import Spread, rpc
 from kamc.errors import ConfigError
 from kamc.runtime.net.endpoint import Dest, Flow, Listener
-from kamc.runtime.rpc.commands import RpcFault
+from kamc.runtime.rpc.fault import RpcFault
 from kamc.runtime.sip.addr import parse_addr, parse_addr_list
 from kamc.runtime.sip.message import SipMessage
-from kamc.runtime.tm.engine import COOKIE
 from stdlib_modules.usrloc import Binding
 
 #: not a SIP message: whoever gets it drops it
@@ -63,7 +62,7 @@ class Pings:
 
     def child_init(self) -> None:
         if self.pinging:
-            self.rt.every(1.0, self._tick)
+            self.rt.every(1.0, self._tick, once=True)
 
     # -- rounds ----------------------------------------------------------------------------------------------------------
 
@@ -127,7 +126,7 @@ class Pings:
         if "<" not in sender:
             sender = f"<{sender}>"
         serial = f"{self.rt.datapath.random_id():08x}"
-        via = self.rt.datapath.via_header(ctx, dest, f"{COOKIE}{serial}")
+        via = self.rt.datapath.via_header(ctx, dest, f"{self.rt.tm.branch_prefix}{serial}")
         route = f"Route: {b.path}\r\n" if b.path and not self.p.ignore_path else ""
         return (f"{method} {b.contact} SIP/2.0\r\n{via}Max-Forwards: 70\r\n{route}From: {sender};tag={b.ruid}\r\nTo: <{b.contact}>\r\n"
                 f"Call-ID: {self.mark}{serial}@{dest.listener.via_host}\r\nCSeq: 1 {method}\r\nContent-Length: 0\r\n\r\n")  # fmt: skip
@@ -140,7 +139,7 @@ class Pings:
             self.heard[msg.from_tag] = self.rt.now()
         return False
 
-    @rpc("nathelper.enable_ping")
+    @rpc("nathelper.enable_ping", spread=Spread.FIRST)
     def rpc_enable_ping(self, value: int) -> str:
         """0 stops the pings, another number lets them go on."""
         if not self.p.natping_interval:

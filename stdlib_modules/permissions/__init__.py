@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from kamc.declare import ANY, Module, Routes, function, rpc
+from kamc.declare import ANY, Module, Routes, Spread, function, rpc
 from kamc.declare.argtypes import Lit, PvArg
 from kamc.errors import ConfigError
 from kamc.runtime.context import Ctx
 from kamc.runtime.db import DbError
 from kamc.runtime.pv.bind import BoundPv
-from kamc.runtime.rpc.commands import RpcFault
+from kamc.runtime.rpc.fault import RpcFault
 from kamc.runtime.sip.addr import parse_addr
 from kamc.runtime.sip.uri import parse_uri, split_quoted
 from stdlib_modules.permissions.addresses import AddressTable, Entry, dump, read_file, read_rows
@@ -253,7 +253,7 @@ class Permissions(Module):
             raise RpcFault(500, "ongoing reload")
         self.changed = now
 
-    @rpc("permissions.addressReload")
+    @rpc("permissions.addressReload", spread=Spread.EVERY)
     def rpc_reload(self) -> str:
         """Read the addresses again."""
         self._not_too_soon()
@@ -266,7 +266,7 @@ class Permissions(Module):
             raise RpcFault(500, "Reload failed") from None
         return "Reload OK"
 
-    @rpc("permissions.trustedReload")
+    @rpc("permissions.trustedReload", spread=Spread.EVERY)
     def rpc_reload_trusted(self) -> str:
         """Read the trusted peers again (db_mode 1)."""
         self._not_too_soon()

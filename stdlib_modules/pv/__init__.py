@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from typing import Any
 
 from kamc.declare import Module, modparam
@@ -50,9 +51,9 @@ class Pv(MessageVars, HeaderVars, TargetVars, AddressVars, NetworkVars, ScriptVa
         name, number = self._setting(value)
         self._first(self.rt.worker.shared, name, number)
 
-    def _first(self, table: dict[str, Any], name: str, value: int | str) -> None:
+    def _first(self, table: MutableMapping[str, Any], name: str, value: int | str) -> None:
         """A value to begin with: a reload leaves what the script has made of it."""
-        if self.rt.previous is None or name not in table:
+        if (self.rt.beginning if table is self.rt.worker.shared else self.rt.previous is None) or name not in table:
             table[name] = value
 
 

@@ -59,9 +59,7 @@ class ScriptVars(Vars):
         name = (spec.inner or "").strip()
 
         def get(ctx: Ctx) -> Value:
-            value = shared.get(name, 0)
-            shared[name] = (value if isinstance(value, int) else 0) + 1
-            return int(shared[name])
+            return int(shared.update_one(name, lambda value: (value if isinstance(value, int) else 0) + 1))
 
         return BoundPv(get)
 

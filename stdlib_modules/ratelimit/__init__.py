@@ -10,10 +10,10 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from kamc.declare import ANY, Module, Routes, function, modparam, rpc
+from kamc.declare import ANY, Module, Routes, Spread, function, modparam, rpc
 from kamc.errors import ConfigError
 from kamc.runtime.context import Ctx
-from kamc.runtime.rpc.commands import RpcFault
+from kamc.runtime.rpc.fault import RpcFault
 from stdlib_modules.ratelimit.load import Controller, processor_times, waiting_bytes
 
 #: with their numbers, as RPC shows them
@@ -136,7 +136,7 @@ class Ratelimit(Module):
         if pipe is None:
             self.rt.log.error("ratelimit: there is no pipe %d", number)
             return -1
-        pipe.counter += 1
+        self.everywhere(self._count, number)
         if pipe.algorithm == "TAILDROP":
             return 1 if pipe.counter <= pipe.limit * self.p.timer_interval else -1
         if pipe.algorithm == "RED":
@@ -147,6 +147,9 @@ class Ratelimit(Module):
         if pipe.algorithm == "NETWORK":
             return -1 if pipe.load < 0 else 1
         return 1
+
+    def _count(self, number: int) -> None:
+        self.pipes[number].counter += 1
 
     def _queue_of(self, method: str) -> int | None:
         rest = None
@@ -184,7 +187,7 @@ class Ratelimit(Module):
         return [f"PIPE[{n}]: {_ALGORITHMS[p.algorithm]}:{p.algorithm} {p.last}/{p.limit} (drop rate: {p.load}) [{p.counter}]"
                 for n, p in sorted(self.pipes.items()) if p.algorithm != "NOP"]  # fmt: skip
 
-    @rpc("rl.set_pipe")
+    @rpc("rl.set_pipe", spread=Spread.EVERY)
     def rpc_set_pipe(self, pipe_no: int, algo: str, limit: int) -> None:
         """Change a pipe."""
         if int(pipe_no) not in self.pipes:
@@ -201,12 +204,12 @@ class Ratelimit(Module):
         c = self.controller
         return f"ki[{c.ki:f}] kp[{c.kp:f}] kd[{c.kd:f}] "
 
-    @rpc("rl.set_pid")
+    @rpc("rl.set_pid", spread=Spread.EVERY)
     def rpc_set_pid(self, ki: Any, kp: Any, kd: Any) -> None:
         """Change them: integral, proportional, derivative."""
         self.controller.ki, self.controller.kp, self.controller.kd = (_real(value) for value in (ki, kp, kd))
 
-    @rpc("rl.push_load")
+    @rpc("rl.push_load", spread=Spread.EVERY)
     def rpc_push_load(self, load: Any) -> None:
         """Take a load from 0 to 1 for measured, until the next interval."""
         value = _real(load)
@@ -214,7 +217,7 @@ class Ratelimit(Module):
             raise RpcFault(400, "Value out of range")
         self._steer(value)
 
-    @rpc("rl.set_dbg")
+    @rpc("rl.set_dbg", spread=Spread.EVERY)
     def rpc_set_dbg(self, dbg: int) -> None:
         """Tell the counters of each interval in the log, or not."""
         self.shown = bool(int(dbg))
@@ -224,7 +227,7 @@ class Ratelimit(Module):
         """The queues."""
         return [f"QUEUE[{n}]: {pipe}:{method}" for n, (method, pipe) in sorted(self.queues.items())]
 
-    @rpc("rl.set_queue")
+    @rpc("rl.set_queue", spread=Spread.EVERY)
     def rpc_set_queue(self, queue_no: int, method: str, pipe_no: int) -> None:
         """Change a queue."""
         if int(queue_no) not in self.queues or int(pipe_no) not in self.pipes:

@@ -72,8 +72,8 @@ class LookupFunctions:
         if flags:
             found = [b for b in found if b.cflags & flags]
         if mode & 2:
-            open_ones = self.rt.worker.streams.connections
-            found = [b for b in found if b.socket.split(":")[0] in ("udp", "sctp") or b.conn in open_ones]
+            is_open = self.rt.worker.streams.is_open
+            found = [b for b in found if b.socket.split(":")[0] in ("udp", "sctp") or is_open(b.conn)]
         return found
 
     def _socket(self, text: str) -> Listener | None:

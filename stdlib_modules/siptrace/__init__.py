@@ -10,7 +10,7 @@ import re
 from datetime import datetime
 from typing import Any, Final
 
-from kamc.declare import ANY, Module, Routes, function, pv_class, rpc
+from kamc.declare import ANY, Module, Routes, Spread, function, pv_class, rpc
 from kamc.declare.pvspec import PvSpec
 from kamc.declare.values import Value, to_str
 from kamc.errors import ConfigError, SipError
@@ -18,7 +18,7 @@ from kamc.runtime.context import Ctx
 from kamc.runtime.db import Cell, Database
 from kamc.runtime.net.endpoint import Dest, Flow, Listener
 from kamc.runtime.pv.bind import BoundPv
-from kamc.runtime.rpc.commands import RpcFault
+from kamc.runtime.rpc.fault import RpcFault
 from kamc.runtime.sip.message import SipMessage, parse_message
 from kamc.runtime.sip.uri import parse_uri
 from kamc.runtime.store.mirror import Codec
@@ -326,7 +326,7 @@ class Siptrace(Module):
 
         return BoundPv(get)
 
-    @rpc("siptrace.status")
+    @rpc("siptrace.status", spread=Spread.EVERY)
     def rpc_status(self, what: str = "check") -> str:
         """Switch tracing on or off, or check."""
         if what not in ("on", "off", "check"):

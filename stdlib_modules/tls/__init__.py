@@ -11,15 +11,15 @@ import ssl
 from pathlib import Path
 from typing import Any, Final
 
-from kamc.declare import ANY, Module, Routes, function, rpc
+from kamc.declare import ANY, Module, Routes, Spread, function, rpc
 from kamc.declare.values import to_str
 from kamc.errors import ConfigError
 from kamc.runtime.context import Ctx
-from kamc.runtime.net.connection import Connection
+from kamc.runtime.net.connection import Connection, SecurityFacts
 from kamc.runtime.net.endpoint import Flow, Listener
-from kamc.runtime.rpc.commands import RpcFault
+from kamc.runtime.rpc.fault import RpcFault
 from stdlib_modules.tls.config import Domain, Domains, parse, set_option
-from stdlib_modules.tls.variables import TlsVariables, description
+from stdlib_modules.tls.variables import TlsVariables, description, facts
 
 _DEFAULT_FILE: Final = "cert.pem"
 
@@ -75,6 +75,7 @@ class Tls(TlsVariables, Module):
         if p.xavp_cfg:
             self.rt.hooks.tls_wish = self._wish
         self.rt.hooks.statistics["tls", "opened_connections"] = lambda: len(self._connections())
+        self.rt.hooks.partial |= {("tls", "opened_connections"), ("tls", "clear_text_write_queued_bytes")}
         self.rt.hooks.statistics["tls", "max_connections"] = lambda: int(self.rt.param("tls_max_connections") or 0)
         self.rt.hooks.statistics["tls", "clear_text_write_queued_bytes"] = lambda: sum(len(c.out) for c in self._connections())
 
@@ -145,6 +146,11 @@ class Tls(TlsVariables, Module):
             raise OSError("dropped by event_route[tls:connection-out]")
         return domain.context.wrap_socket(sock, do_handshake_on_connect=False, server_hostname=name or domain.server_name or None)
 
+    @staticmethod
+    def facts(sock: ssl.SSLSocket) -> SecurityFacts:
+        """What a handshake has shown."""
+        return facts(sock)
+
     def _allowed(self, listener: Listener, remote: tuple[str, int]) -> bool:
         """``event_route[tls:connection-out]`` may drop a connection that is being opened."""
         if not self.rt.has_event("tls:connection-out"):
@@ -170,7 +176,7 @@ class Tls(TlsVariables, Module):
 
     # -- RPC -------------------------------------------------------------------------------------------------------------
 
-    @rpc("tls.reload")
+    @rpc("tls.reload", spread=Spread.EVERY)
     def rpc_reload(self) -> str:
         """Read the certificates and rules again; connections that are there stay."""
         try:
@@ -180,7 +186,7 @@ class Tls(TlsVariables, Module):
             raise RpcFault(500, f"Error while fixing TLS configuration (consult server log): {err}") from None
         return "Ok. TLS configuration reloaded."
 
-    @rpc("tls.list")
+    @rpc("tls.list", spread=Spread.JOIN)
     def rpc_list(self) -> list[dict[str, Any]]:
         """TLS connections."""
         now = self.rt.now()
@@ -191,7 +197,7 @@ class Tls(TlsVariables, Module):
             for c in self._connections()
         ]  # fmt: skip
 
-    @rpc("tls.info")
+    @rpc("tls.info", spread=Spread.SHOWN)
     def rpc_info(self) -> dict[str, int]:
         """How many connections there are, and may be."""
         return {name: self.rt.counters.get("tls", name) for name in ("max_connections", "opened_connections", "clear_text_write_queued_bytes")}
@@ -207,7 +213,7 @@ class Tls(TlsVariables, Module):
             "connection_timeout": p.connection_timeout,
         }  # fmt: skip
 
-    @rpc("tls.kill")
+    @rpc("tls.kill", spread=Spread.EVERY)
     def rpc_kill(self, number: int) -> str:
         """Close a TLS connection."""
         conn = self.rt.worker.streams.connections.get(int(number))

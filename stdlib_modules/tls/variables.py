@@ -10,7 +10,7 @@ from kamc.declare import pv_class
 from kamc.declare.pvspec import PvSpec
 from kamc.declare.values import Value
 from kamc.runtime.context import Ctx
-from kamc.runtime.net.connection import Connection
+from kamc.runtime.net.connection import SecurityFacts
 from kamc.runtime.pv.bind import BoundPv
 from stdlib_modules.tls import certificate as x509
 from stdlib_modules.tls.config import TlsContext, TlsSocket
@@ -33,24 +33,25 @@ def description(sock: ssl.SSLSocket) -> str:
     return next((str(c["description"]).strip() for c in sock.context.get_ciphers() if c["name"] == name), name)
 
 
+def facts(sock: ssl.SSLSocket) -> SecurityFacts:
+    """What the handshake has shown."""
+    cipher, _, bits = sock.cipher() or (None, None, None)
+    return SecurityFacts(sock.version(), cipher, bits, description(sock), sock.asked if isinstance(sock, TlsSocket) else None,
+                         sock.context.shown if isinstance(sock.context, TlsContext) else None, sock.getpeercert(binary_form=True),
+                         sock.context.verify_mode != ssl.CERT_NONE)  # fmt: skip
+
+
 class TlsVariables:
     rt: Any
 
-    def _connection(self, ctx: Ctx) -> tuple[Connection, TlsSocket] | None:
-        conn: Connection | None = self.rt.worker.streams.connections.get(ctx.flow.conn)
-        sock = conn.sock if conn is not None else None
-        return (conn, sock) if conn is not None and isinstance(sock, TlsSocket) else None
+    def _facts(self, ctx: Ctx) -> SecurityFacts | None:
+        found: SecurityFacts | None = self.rt.worker.streams.security_of(ctx.flow.conn) if ctx.flow.conn else None
+        return found
 
     def certificate(self, ctx: Ctx, *, own: bool) -> tuple[bytes, Any] | None:
         """The certificate of a side, as bytes and parsed; None when it showed none."""
-        found = self._connection(ctx)
-        if found is None:
-            return None
-        sock = found[1]
-        if own:
-            der = sock.context.shown if isinstance(sock.context, TlsContext) else None
-        else:
-            der = sock.getpeercert(binary_form=True)
+        found = self._facts(ctx)
+        der = None if found is None else found.own if own else found.peer
         if der is None:
             return None
         try:
@@ -61,20 +62,20 @@ class TlsVariables:
 
     def verified(self, ctx: Ctx) -> bool:
         """Whether the peer has shown a certificate that was checked."""
-        found = self._connection(ctx)
-        return found is not None and found[1].context.verify_mode != ssl.CERT_NONE and found[1].getpeercert(binary_form=True) is not None
+        found = self._facts(ctx)
+        return found is not None and found.checked and found.peer is not None
 
     @pv_class(*_CONNECTION, optional=True)
     def pv_connection(self, spec: PvSpec) -> BoundPv:
-        values: dict[str, Callable[[TlsSocket], Value]] = {
-            "tls_version": lambda s: s.version(), "tls_description": lambda s: description(s) + "\n", "tls_cipher_info": lambda s: (s.cipher() or (None,))[0],
-            "tls_cipher_bits": lambda s: (s.cipher() or (None, None, None))[2], "tls_peer_server_name": lambda s: s.asked,
+        values: dict[str, Callable[[SecurityFacts], Value]] = {
+            "tls_version": lambda f: f.version, "tls_description": lambda f: f.description + "\n", "tls_cipher_info": lambda f: f.cipher,
+            "tls_cipher_bits": lambda f: f.bits, "tls_peer_server_name": lambda f: f.asked,
         }  # fmt: skip
         read = values[spec.name]
 
         def get(ctx: Ctx) -> Value:
-            found = self._connection(ctx)
-            return read(found[1]) if found is not None else None
+            found = self._facts(ctx)
+            return read(found) if found is not None else None
 
         return BoundPv(get)
 

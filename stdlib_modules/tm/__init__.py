@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kamc.declare import Exit, Module, Routes, rpc
+from kamc.declare import Exit, Module, Routes, Spread, rpc
 from kamc.errors import ConfigError
 from kamc.runtime.context import Ctx
 from kamc.runtime.sip.codes import reply_codes
@@ -102,19 +102,19 @@ class Tm(RelayFunctions, ReplyFunctions, SettingFunctions, ContactFunctions, Uac
 
     # -- RPC -------------------------------------------------------------------------------------------------------------
 
-    @rpc("tm.stats")
+    @rpc("tm.stats", spread=Spread.SUM)
     def rpc_stats(self) -> dict[str, Any]:
         """Transaction statistics."""
         s = self.rt.tm.stats
         return {k: s[k] for k in ("current", "waiting", "total", "rpl_received", "rpl_generated", "rpl_sent", "6xx", "5xx", "4xx", "3xx", "2xx", "created",
                                   "freed", "delayed_free")} | {"total_local": s["local"]}  # fmt: skip
 
-    @rpc("tm.hash_stats")
+    @rpc("tm.hash_stats", spread=Spread.SUM)
     def rpc_hash_stats(self) -> dict[str, Any]:
         """Transactions in the table."""
         return {"count": len(self.rt.tm.transactions())}
 
-    @rpc("tm.list")
+    @rpc("tm.list", spread=Spread.JOIN)
     def rpc_list(self) -> list[dict[str, Any]]:
         """Transactions."""
         return [{"cell": f"{id(t):#x}", "tindex": t.hash_index, "tlabel": t.label, "method": t.method, "from": f"From: {t.msg.value('from')}\r\n",
@@ -122,7 +122,7 @@ class Tm(RelayFunctions, ReplyFunctions, SettingFunctions, ContactFunctions, Uac
                  "uas_request": "no" if t.local else "yes", "tflags": t.flags, "outgoings": len(t.branches), "ref_count": 1, "lifetime": 0}
                 for t in self.rt.tm.transactions()]  # fmt: skip
 
-    @rpc("tm.clean")
+    @rpc("tm.clean", spread=Spread.EVERY)
     def rpc_clean(self) -> str:
         """Delete transactions that are over."""
         for t in self.rt.tm.transactions():

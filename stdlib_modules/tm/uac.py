@@ -35,8 +35,9 @@ class UacFunctions:
         if listener is None:
             return None
         host = f"{listener.via_host}:{listener.via_port}"
+        call_id = self.rt.own_call_id(lambda: f"{secrets.token_hex(12)}@{listener.host}")
         made = {
-            "from": f"From: <sip:{host}>;tag={secrets.token_hex(8)}", "to": f"To: <{ruri}>", "call-id": f"Call-ID: {secrets.token_hex(12)}@{listener.host}",
+            "from": f"From: <sip:{host}>;tag={secrets.token_hex(8)}", "to": f"To: <{ruri}>", "call-id": f"Call-ID: {call_id}",
             "cseq": f"CSeq: 10 {method}", "max-forwards": "Max-Forwards: 70",
         }  # fmt: skip
         lines = [line for key, line in made.items() if key not in names] + lines

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from kamc.declare import rpc
+from kamc.declare import Spread, rpc
 from kamc.errors import SipError
-from kamc.runtime.rpc.commands import RpcFault
+from kamc.runtime.rpc.fault import RpcFault
 from kamc.runtime.sip.addr import parse_addr
 from kamc.runtime.sip.message import SipMessage
 from kamc.runtime.sip.uri import parse_uri, split_quoted
@@ -180,27 +180,27 @@ class UacCommands(UacFunctions):
         if not self.rt.tm.reply(t, int(code), reason):
             raise RpcFault(500, "Reply failed")
 
-    @rpc("tm.reply")
+    @rpc("tm.reply", spread=Spread.EVERY)
     def rpc_reply(self, code: int, reason: str, trans_id: str, totag: str = "", headers: str = "", body: str = "") -> None:
         """Answer a transaction, ``trans_id`` being ``index:label``."""
         self._reply(self._by_id(trans_id), code, reason, totag, headers, body)
 
-    @rpc("tm.reply_callid")
+    @rpc("tm.reply_callid", spread=Spread.EVERY)
     def rpc_reply_callid(self, code: int, reason: str, callid: str, cseq: str, totag: str = "", headers: str = "", body: str = "") -> None:
         """Answer a transaction by Call-ID and CSeq number."""
         self._reply(self._by_call(callid, cseq), code, reason, totag, headers, body)
 
-    @rpc("tm.retransmit_reply")
+    @rpc("tm.retransmit_reply", spread=Spread.EVERY)
     def rpc_retransmit(self, trans_id: str) -> None:
         """Send the last reply of a transaction again."""
         self._by_id(trans_id).repeat_reply()
 
-    @rpc("tm.retransmit_reply_callid")
+    @rpc("tm.retransmit_reply_callid", spread=Spread.EVERY)
     def rpc_retransmit_callid(self, callid: str, cseq: str) -> None:
         """Send the last reply of a transaction again, by Call-ID and CSeq number."""
         self._by_call(callid, cseq).repeat_reply()
 
-    @rpc("tm.cancel")
+    @rpc("tm.cancel", spread=Spread.EVERY)
     def rpc_cancel(self, callid: str, cseq: str) -> None:
         """Cancel a pending INVITE by Call-ID and CSeq number."""
         t = self.rt.tm.by_callid(callid, str(cseq))

@@ -71,7 +71,7 @@ class Topos(Module):
         self.rt.hooks.incoming_filters.append(self.incoming)
         self.rt.hooks.outgoing_filters.append(self.outgoing)
         if p.clean_interval > 0:
-            self.rt.every(float(p.clean_interval), self.storage.clean)
+            self.rt.every(float(p.clean_interval), self.storage.clean, once=True)
 
     def _event(self, bits: tuple[int, int], names: tuple[str, str], msg: SipMessage, flow: Flow, outgoing: tuple[Dest, str] | None = None) -> bool:
         """Event routes may leave a message as it is, with drop."""

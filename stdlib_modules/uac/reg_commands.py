@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from kamc.declare import ANY, Routes, function, rpc
+from kamc.declare import ANY, Routes, Spread, function, rpc
 from kamc.declare.argtypes import PvArg
 from kamc.runtime.context import Ctx
 from kamc.runtime.db import DbError
-from kamc.runtime.rpc.commands import RpcFault
+from kamc.runtime.rpc.fault import RpcFault
 from kamc.runtime.sip.uri import parse_uri
 from stdlib_modules.uac.registrations import DISABLED, INIT, ONGOING, ONLINE, Registrar, Registration, make_registration
 
@@ -93,16 +93,16 @@ class RegistrationFunctions(Registrar):
 
     @function(ANY)
     def uac_reg_enable(self, ctx: Ctx, attr: str, val: str) -> int:
-        return 1 if self._change(attr, val, True) else -1
+        return 1 if self.everywhere(self._change, attr, val, True) else -1
 
     @function(ANY)
     def uac_reg_disable(self, ctx: Ctx, attr: str, val: str) -> int:
-        return 1 if self._change(attr, val, False) else -1
+        return 1 if self.everywhere(self._change, attr, val, False) else -1
 
     @function(ANY, waits=True)
     def uac_reg_refresh(self, ctx: Ctx, luuid: str) -> int:
         """Read a record from the database again."""
-        return 1 if self._refresh(luuid) else -1
+        return 1 if self.everywhere(self._refresh, luuid) else -1
 
     def _refresh(self, uuid: str) -> bool:
         if not self.p.reg_db_url:
@@ -164,12 +164,12 @@ class RegistrationFunctions(Registrar):
         """One registration, by l_uuid, l_username, r_username or auth_username."""
         return self._shown(self._one(attr, value))
 
-    @rpc("uac.reg_enable")
+    @rpc("uac.reg_enable", spread=Spread.EVERY)
     def rpc_enable(self, attr: str, value: str) -> None:
         """Switch a registration on."""
         self._change(attr, self._one(attr, value).l_uuid if attr == "l_uuid" else value, True)
 
-    @rpc("uac.reg_disable")
+    @rpc("uac.reg_disable", spread=Spread.EVERY)
     def rpc_disable(self, attr: str, value: str) -> None:
         """Switch a registration off; what is registered stays until it expires."""
         self._one(attr, value)
@@ -187,7 +187,7 @@ class RegistrationFunctions(Registrar):
         record.expires = 0
         self.register(record, 0)
 
-    @rpc("uac.reg_reload")
+    @rpc("uac.reg_reload", spread=Spread.EVERY)
     def rpc_reload(self) -> None:
         """Read the table again."""
         if not self.p.reg_db_url:
@@ -198,26 +198,26 @@ class RegistrationFunctions(Registrar):
             self.rt.log.error("uac: %s", err)
             raise RpcFault(500, "Failed to reload records") from None
 
-    @rpc("uac.reg_refresh")
+    @rpc("uac.reg_refresh", spread=Spread.EVERY)
     def rpc_refresh(self, uuid: str) -> None:
         """Read a record again."""
         if not self._refresh(uuid):
             raise RpcFault(404, "Record not found")
 
-    @rpc("uac.reg_remove")
+    @rpc("uac.reg_remove", spread=Spread.EVERY)
     def rpc_remove(self, uuid: str) -> None:
         """Forget a registration."""
         if self.records.pop(uuid, None) is None:
             raise RpcFault(404, "Record not found")
         self.count_registrations()
 
-    @rpc("uac.reg_active")
+    @rpc("uac.reg_active", spread=Spread.EVERY)
     def rpc_active(self, mode: int) -> dict[str, int]:
         """Stop (0) and start (1) sending."""
         before, self.reg_active = self.reg_active, bool(int(mode))
         return {"omode": int(before), "nmode": int(self.reg_active)}
 
-    @rpc("uac.reg_add")
+    @rpc("uac.reg_add", spread=Spread.EVERY)
     def rpc_add(self, *values: Any) -> None:
         """Add a registration: l_uuid l_username l_domain r_username r_domain realm auth_username auth_password auth_ha1 auth_proxy expires
         flags reg_delay contact_addr socket, with a dot for what is empty."""

@@ -101,7 +101,7 @@ class Registrar(Module):
                 self.load_registrations()
             except DbError as err:
                 raise ConfigError(f"uac: cannot load {p.reg_db_table}: {err}") from None
-        self.rt.every(float(p.reg_timer_interval), self.renew)
+        self.rt.every(float(p.reg_timer_interval), self.renew, once=True)
 
     def activate(self, previous: Any) -> None:
         """Registrations go on where they are the same; those that were added by command stay."""
@@ -133,7 +133,19 @@ class Registrar(Module):
         self.records = found
         self.count_registrations()
 
+    def share(self, record: Registration) -> None:
+        """Tell the other workers how a registration stands: one of them renews it."""
+        self.rt.tell_peers("uac", "follow", record.l_uuid, record.flags, record.timer_expires)
+
+    def follow(self, uuid: str, flags: int, expires: float) -> None:
+        record = self.records.get(uuid)
+        if record is not None:
+            record.flags, record.timer_expires = flags, expires
+            self.count_registrations()
+
     def count_registrations(self) -> None:
+        if not self.rt.first:
+            return
         flags = [r.flags for r in self.records.values()]
         values = self.rt.counters.values
         values["uac", "regtotal"] = len(flags)
@@ -160,6 +172,7 @@ class Registrar(Module):
         if not (self.p.reg_keep_callid and record.call_id):
             record.call_id, record.tag, record.cseq = f"{secrets.token_hex(10)}@kamc", secrets.token_hex(8), 9
         record.timer_expires = self.rt.wall_time() + self.p.reg_timer_interval
+        self.share(record)
         self._send_register(record, record.expires if expires is None else expires, "")
 
     def _send_register(self, record: Registration, expires: int, credentials: str) -> None:
@@ -203,6 +216,7 @@ class Registrar(Module):
         if granted > 0:
             record.flags |= ONLINE
         record.timer_expires = self.rt.wall_time() + granted
+        self.share(record)
         self.count_registrations()
 
     @staticmethod
@@ -226,4 +240,5 @@ class Registrar(Module):
             record.timer_expires = self.rt.wall_time() + self.p.reg_retry_interval
         else:
             record.flags |= DISABLED
+        self.share(record)
         self.count_registrations()

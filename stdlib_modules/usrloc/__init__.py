@@ -14,7 +14,7 @@ from kamc.runtime.net.connection import Connection
 from kamc.runtime.sip.uri import parse_uri
 from kamc.runtime.store.local import LocalTable
 from kamc.runtime.store.mirror import Codec
-from stdlib_modules.usrloc.binding import NO_AGENT, Binding, packed, placed, same_contact, unpacked
+from stdlib_modules.usrloc.binding import NO_AGENT, Binding, merged, packed, placed, same_contact, unpacked
 from stdlib_modules.usrloc.commands import Commands
 from stdlib_modules.usrloc.database import DB_ONLY, LOAD_ONLY, WRITE_BACK, WRITE_THROUGH, LocationDatabase
 from stdlib_modules.usrloc.keepalive import Keepalives
@@ -22,7 +22,7 @@ from stdlib_modules.usrloc.keepalive import Keepalives
 __all__ = ["NO_AGENT", "Binding", "Usrloc", "placed"]
 
 
-_CODEC: Final = Codec(packed, unpacked)
+_CODEC: Final = Codec(packed, unpacked, merged)
 
 
 class Usrloc(Module, Commands, Keepalives):
@@ -130,7 +130,7 @@ class Usrloc(Module, Commands, Keepalives):
         p = self.p
         self.rt.every(max(1, p.timer_interval), self.expire)
         if p.ka_mode:
-            self.rt.every(max(1, p.timer_interval), self.keep_alive)
+            self.rt.every(max(1, p.timer_interval), self.keep_alive, once=True)
         for domain in (*self._preloaded(), *(name.removeprefix("usrloc.") for name in self.rt.store.names("usrloc."))):
             self.table(domain)
 
@@ -174,7 +174,7 @@ class Usrloc(Module, Commands, Keepalives):
 
     def new_ruid(self) -> str:
         self.serial += 1
-        return f"{self.prefix}-{self.serial:x}-1"
+        return f"{self.prefix}-{self.serial:x}-{self.rt.worker.index + 1}"
 
     def aor_of(self, uri: str) -> str | None:
         """Key of an address of record: the user, with use_domain also the host; lower case unless case_sensitive."""
@@ -265,9 +265,13 @@ class Usrloc(Module, Commands, Keepalives):
 
     def _connection_lost(self, conn: Connection, how: object) -> None:
         """``handle_lost_tcp``: contacts that came over a connection end with it."""
-        for domain, aor in self.by_connection.pop(conn.id, ()):
+        self.everywhere(self.lost, conn.id)
+
+    def lost(self, number: int) -> None:
+        """A connection has ended; contacts that were saved here came over it."""
+        for domain, aor in self.by_connection.pop(number, ()):
             for b in self.bindings(domain, aor):
-                if b.conn == conn.id:
+                if b.conn == number:
                     self.drop(domain, aor, b)
 
     def notify(self, event: str, aor: str, binding: Binding) -> None:
@@ -293,7 +297,7 @@ class Usrloc(Module, Commands, Keepalives):
     def _expire(self) -> None:
         now = self.rt.wall_time()
         delay = self.p.rm_expired_delay if self.p.db_mode == DB_ONLY else 0
-        for domain in list(self.domains):
+        for domain in list(self.domains) if self.rt.first else ():
             for aor, held in list(self._everything(domain)):
                 gone = [b for b in held if b.expires and b.expires + delay <= now]
                 if not gone:
@@ -302,8 +306,8 @@ class Usrloc(Module, Commands, Keepalives):
                 for b in gone:
                     self.rt.counters.add("usrloc", f"{domain}-expires")
                     self.notify("expire", aor, b)
-                    if self.p.close_expired_tcp and b.conn in self.rt.worker.streams.connections:
-                        self.rt.worker.streams.close(self.rt.worker.streams.connections[b.conn], "its contact has expired")
+                    if self.p.close_expired_tcp and b.conn:
+                        self.rt.worker.streams.hang_up(b.conn, "its contact has expired")
         if self.database is not None and self.p.db_mode != LOAD_ONLY:
             self.database.flush()
 

@@ -53,6 +53,15 @@ def unpacked(rows: list[Any]) -> list[Binding]:
     return [Binding(*row) for row in rows]
 
 
+def merged(base: list[Binding] | None, mine: list[Binding] | None, theirs: list[Binding] | None) -> list[Binding] | None:
+    """Two changes of one list, made by two workers at once: what either took out is out, what either put in is in."""
+    before = {b.ruid for b in base or ()}
+    kept = {b.ruid: b for b in mine or ()}
+    out = [kept.pop(b.ruid, b) for b in theirs or () if b.ruid in kept or b.ruid not in before]
+    gone = before - {b.ruid for b in theirs or ()}
+    return [*out, *(b for ruid, b in kept.items() if ruid not in gone)] or None
+
+
 _FIELDS: Final = attrgetter(*(f.name for f in fields(Binding)))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from kamc.declare import rpc
 from kamc.runtime.db import DbError
 from kamc.runtime.hashes import core_hash
-from kamc.runtime.rpc.commands import RpcFault
+from kamc.runtime.rpc.fault import RpcFault
 from stdlib_modules.usrloc.binding import Binding, placed, same_contact
 from stdlib_modules.usrloc.database import LocationDatabase
 

@@ -102,7 +102,7 @@ class Keepalives:
             return
         self.ka_serial += 1
         serial, p = self.ka_serial, self.p
-        via = self.rt.datapath.via_header(ctx, dest, f"z9hG4bKx.{serial}.1.0")
+        via = self.rt.datapath.via_header(ctx, dest, f"{self.rt.tm.branch_prefix}x.{serial}.1.0")
         route = f"Route: {b.path}\r\n" if b.path else ""
         target = aor if p.use_domain else f"{aor}@{p.ka_domain}"
         text = (f"{p.ka_method} {b.contact} SIP/2.0\r\n{via}{route}From: <{p.ka_from}>;tag={b.ruid}-{serial}.1\r\nTo: <sip:{target}>\r\n"

@@ -7,18 +7,19 @@ carries frames (:mod:`.frames`).
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import re
 from typing import Any, Final
 
-from kamc.declare import ANY, Module, function, pv, rpc
+from kamc.declare import ANY, Module, Spread, function, pv, rpc
 from kamc.declare.routes import Exit
 from kamc.errors import ConfigError
 from kamc.runtime import http
 from kamc.runtime.context import Ctx
 from kamc.runtime.net.connection import Closing, Connection
 from kamc.runtime.net.endpoint import Flow
-from kamc.runtime.rpc.commands import RpcFault
+from kamc.runtime.rpc.fault import RpcFault
 from stdlib_modules.websocket.frames import State, WebSocket, count
 
 #: RFC 6455 section 1.3
@@ -72,6 +73,7 @@ class Websocket(Module):
         for kind in ("", "sip_"):
             self.rt.hooks.statistics["websocket", f"ws_{kind}current_connections"] = lambda: len(self.sockets())
             self.rt.hooks.statistics["websocket", f"ws_{kind}max_concurrent_connections"] = lambda: self.most
+            self.rt.hooks.partial |= {("websocket", f"ws_{kind}{what}_connections") for what in ("current", "max_concurrent")}
         self.rt.every(float(p.timer_interval), self._cut_off)
         if p.keepalive_mechanism:
             self.rt.every(float(p.keepalive_interval), self._keep_alive)
@@ -138,7 +140,12 @@ class Websocket(Module):
     @function(ANY, arities=(0, 2, 3))
     def ws_close(self, ctx: Ctx, status: int = 1000, reason: str = "Normal closure", connection_id: int = 0) -> int:
         """Begin to close the connection of the message, or another one."""
-        found = self._find(connection_id or ctx.flow.conn)
+        number = connection_id or ctx.flow.conn
+        found = self._find(number)
+        if found is None and self.hub.is_open(number) and 0 <= status <= 65535:
+            # another worker holds it
+            self.rt.tell_peers(self.name, "close_here", number, status, reason)
+            return 1
         if found is None or not 0 <= status <= 65535:
             self.rt.log.error("ws_close: %s", "no such connection" if found is None else f"no status {status}")
             return -1
@@ -148,6 +155,13 @@ class Websocket(Module):
             self.rt.log.error("ws_close: %s", err.strerror or err)
             return -1
         return 1
+
+    def close_here(self, number: int, status: int, reason: str) -> None:
+        """Another worker was asked to close a connection, which may be held here."""
+        found = self._find(number)
+        if found is not None:
+            with contextlib.suppress(OSError):
+                found.close(status, reason)
 
     def _keep_alive(self) -> None:
         """Ask clients that were silent, and let go of those that did not answer the time before."""
@@ -201,7 +215,7 @@ class Websocket(Module):
             raise RpcFault(500, "Error sending frame") from None
         return {}
 
-    @rpc("ws.dump")
+    @rpc("ws.dump", spread=Spread.JOIN)
     def rpc_dump(self, order: str = "id_hash") -> dict[str, Any]:
         """The first 50 connections: by number, or by when they were last used."""
         found = self.sockets()
@@ -218,28 +232,28 @@ class Websocket(Module):
                          f"(state: {socket.state.value},{pong}  last used {int(now - socket.last_used)}s ago, sub-protocol: sip)")  # fmt: skip
         return {"connections": lines, "info": {"wscounter": len(found), "truncated": "yes" if len(found) > _SHOWN else "no"}}
 
-    @rpc("ws.close")
+    @rpc("ws.close", spread=Spread.EVERY)
     def rpc_close(self, number: int) -> dict[str, Any]:
         """Begin to close a connection."""
         return self._send(self._named(number).close, 1000, "Normal closure")
 
-    @rpc("ws.ping")
+    @rpc("ws.ping", spread=Spread.EVERY)
     def rpc_ping(self, number: int) -> dict[str, Any]:
         """Send a ping."""
         return self._send(self._named(number).ping, self.ping_data)
 
-    @rpc("ws.pong")
+    @rpc("ws.pong", spread=Spread.EVERY)
     def rpc_pong(self, number: int) -> dict[str, Any]:
         """Send a pong that nobody asked for."""
         return self._send(self._named(number).pong, self.ping_data)
 
-    @rpc("ws.enable")
+    @rpc("ws.enable", spread=Spread.EVERY)
     def rpc_enable(self) -> dict[str, Any]:
         """Take new connections."""
         self.enabled = True
         return {}
 
-    @rpc("ws.disable")
+    @rpc("ws.disable", spread=Spread.EVERY)
     def rpc_disable(self) -> dict[str, Any]:
         """Refuse new connections with 503."""
         self.enabled = False

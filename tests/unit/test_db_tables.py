@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kamc.errors import ConfigError
-from kamc.runtime.rpc.commands import RpcFault
+from kamc.runtime.rpc.fault import RpcFault
 
 VERSIONS = "table_name(string) table_version(int)\ntrusted:6\naddress:6\nhtable:2\ndispatcher:4\n"
 ADDRESS = """id(int,auto) grp(int) ip_addr(string) mask(int) port(int) tag(string,null)

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from kamc.errors import ConfigError
-from kamc.runtime.rpc.commands import RpcFault
+from kamc.runtime.rpc.fault import RpcFault
 from stdlib_modules.dialog.model import parse_did
 from tests.harness import HEAD, Bench, Message
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kamc.errors import ConfigError
-from kamc.runtime.rpc.commands import RpcFault
+from kamc.runtime.rpc.fault import RpcFault
 from tests.harness import HEAD, Bench, Message
 
 LIST = """# comment

@@ -15,7 +15,7 @@ from kamc.runtime.net.dns.locate import Locator, Wanted
 from kamc.runtime.net.dns.records import Cache, Entry, Naptr, Srv
 from kamc.runtime.net.dns.resolver import Resolver, read_hosts
 from kamc.runtime.net.endpoint import Listener
-from kamc.runtime.rpc.commands import RpcFault
+from kamc.runtime.rpc.fault import RpcFault
 from tests.harness import Bench
 from tests.nameserver import NameServer
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from kamc.errors import ConfigError
-from kamc.runtime.rpc.commands import RpcFault
+from kamc.runtime.rpc.fault import RpcFault
 from tests.harness import HEAD, Bench, Message
 
 PINGS = (HEAD + 'loadmodule "usrloc.so"\nloadmodule "registrar.so"\nloadmodule "nathelper.so"\nmodparam("usrloc", "nat_bflag", 6)\n'

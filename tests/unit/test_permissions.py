@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kamc.errors import ConfigError
-from kamc.runtime.rpc.commands import RpcFault
+from kamc.runtime.rpc.fault import RpcFault
 from stdlib_modules.permissions.addresses import read_file
 from stdlib_modules.permissions.rules import parse_rules
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kamc.runtime.rpc.commands import RpcFault
+from kamc.runtime.rpc.fault import RpcFault
 
 CFG = 'request_route { $var(rc) = pike_check_ip("$rU"); sl_send_reply("200", "rc $var(rc)"); }\n'
 ORDER = ("10.1.2.3", "10.1.2.4", "10.1.9.9", "11.1.2.3", "10.1.2.3", "10.77.1.1", "10.77.1.2")

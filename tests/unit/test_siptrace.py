@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kamc.errors import ConfigError
-from kamc.runtime.rpc.commands import RpcFault
+from kamc.runtime.rpc.fault import RpcFault
 from stdlib_modules.siptrace.hep import LOG, Way, encode, encode_old
 from tests.harness import Bench
 

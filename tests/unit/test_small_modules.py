@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kamc.errors import ConfigError
-from kamc.runtime.rpc.commands import RpcFault
+from kamc.runtime.rpc.fault import RpcFault
 from stdlib_modules.ratelimit.load import processor_times, waiting_bytes
 
 

@@ -14,7 +14,7 @@ import pytest
 from kamc.errors import ConfigError
 from kamc.runtime.net.endpoint import Listener
 from kamc.runtime.net.tcp import bind_tcp
-from kamc.runtime.rpc.commands import RpcFault
+from kamc.runtime.rpc.fault import RpcFault
 from stdlib_modules.tls.config import Domain, Domains, parse, versions
 from tests.certificates import Authority
 from tests.harness import Bench

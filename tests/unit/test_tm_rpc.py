@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kamc.runtime.rpc.commands import RpcFault
+from kamc.runtime.rpc.fault import RpcFault
 from tests.harness import Bench
 
 HEADERS = "From: <sip:a@b>;tag=q\r\nTo: <sip:c@d>\r\nX-A: 1\r\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kamc.runtime.db import epoch_seconds, julian_day
-from kamc.runtime.rpc.commands import RpcFault
+from kamc.runtime.rpc.fault import RpcFault
 from tests.harness import HEAD
 
 LOCATION = """CREATE TABLE location (id INTEGER PRIMARY KEY NOT NULL, ruid VARCHAR(64) DEFAULT '' NOT NULL, username VARCHAR(64) DEFAULT '' NOT NULL,

@@ -12,7 +12,7 @@ from wsproto.frame_protocol import CloseReason, Frame, FrameProtocol, Opcode
 from kamc.errors import ConfigError
 from kamc.runtime.net.endpoint import Listener
 from kamc.runtime.net.tcp import bind_tcp
-from kamc.runtime.rpc.commands import RpcFault
+from kamc.runtime.rpc.fault import RpcFault
 from tests.harness import Bench
 from tests.unit.test_tcp import Loop
 

@@ -6,12 +6,26 @@ import socket
 import ssl
 from collections.abc import Iterator
 from enum import Enum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from kamc.runtime.net.endpoint import Listener
 from kamc.runtime.sip.framing import StreamFramer
 
 Address = tuple[str, int]
+
+
+class SecurityFacts(NamedTuple):
+    """What the handshake of a TLS connection has shown. Certificates are DER; ``asked`` is the server name that the client wanted."""
+
+    version: str | None
+    cipher: str | None
+    bits: int | None
+    description: str
+    asked: str | None
+    own: bytes | None
+    peer: bytes | None
+    #: certificates of the peer are checked
+    checked: bool
 
 
 class Security(Protocol):
@@ -25,6 +39,10 @@ class Security(Protocol):
 
     def client(self, sock: socket.socket, listener: Listener, remote: Address, wish: tuple[str, str] = ("", "")) -> ssl.SSLSocket:
         """The client side of a connection that was opened, before its handshake. ``wish``: a server name, and the name of a section."""
+        ...
+
+    def facts(self, sock: ssl.SSLSocket) -> SecurityFacts:
+        """Of a connection whose handshake is over."""
         ...
 
 
@@ -50,8 +68,8 @@ class Closing(Enum):
 class Connection:
     """One TCP connection. ``remotes`` are the peer addresses that lead to it: its own and aliases."""
 
-    __slots__ = ("behind_proxy", "close_when_sent", "codec", "deadline", "early", "framer", "id", "lifetime", "listener", "message_since", "opening", "out", "remote",
-                 "remotes", "shaking", "sock", "source", "wish")  # fmt: skip
+    __slots__ = ("behind_proxy", "close_when_sent", "codec", "deadline", "early", "facts", "framer", "id", "lifetime", "listener", "message_since", "opening", "out",
+                 "remote", "remotes", "shaking", "sock", "source", "wish")  # fmt: skip
 
     def __init__(self, number: int, sock: socket.socket, listener: Listener, remote: Address, framer: StreamFramer, *, opening: bool) -> None:
         self.id, self.sock, self.listener, self.remote, self.framer, self.opening = number, sock, listener, remote, framer, opening
@@ -73,6 +91,8 @@ class Connection:
         self.message_since = 0.0
         #: of a TLS connection that we open: the server name to ask for, and the section of tls.cfg
         self.wish = ("", "")
+        #: once somebody has asked for them
+        self.facts: SecurityFacts | None = None
 
     @property
     def secure(self) -> bool:

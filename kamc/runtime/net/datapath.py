@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kamc.declare.pvspec import parse_format
@@ -54,8 +55,8 @@ class Datapath(Destinations):
 
     # -- in --------------------------------------------------------------------------------------------------------------
 
-    def received(self, data: bytes, listener: Listener, address: tuple[Any, ...], conn: int = 0, proto: str = "") -> None:
-        """A datagram, or a framed message of a stream; ``proto`` when it is not the listener's."""
+    def received(self, data: bytes, listener: Listener, address: tuple[Any, ...], conn: int = 0, proto: str = "", *, own: bool = False) -> None:
+        """A datagram, or a framed message of a stream; ``proto`` when it is not the listener's. ``own``: another worker has handed it over."""
         if len(data) < 10:
             return  # keep-alives and stray bytes
         hooks = self.hooks
@@ -64,18 +65,26 @@ class Datapath(Destinations):
             return
         waits = self.worker.waits
         if waits.active and waits.job is None:
-            waits.run(self.received, data, listener, address, conn, proto)
+            waits.run(partial(self.received, own=own), data, listener, address, conn, proto)
             return
         rt = self.worker.rt
         if rt is None:
             return
         text = data.decode("latin-1")
         flow = Flow(listener, address[0], address[1], conn, proto)
-        for change in hooks.incoming_filters:
-            changed = change(text, flow)
-            if changed is None:
-                return
-            text = changed
+        if not own:
+            for change in hooks.incoming_filters:
+                changed = change(text, flow)
+                if changed is None:
+                    return
+                text = changed
+            peers = self.worker.peers
+            if peers is not None:
+                owner = peers.owner(text)
+                if owner != peers.index:
+                    place = listener.proto, listener.host, listener.port
+                    peers.hand_over(owner, text.encode("latin-1", "replace"), place, address[0], address[1], conn, proto)
+                    return
         try:
             msg = parse_message(text)
             if msg.is_request and msg.version[:5].upper() == "HTTP/":

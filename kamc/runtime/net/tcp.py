@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 from kamc.errors import SipError
 from kamc.runtime.hooks import Hooks
 from kamc.runtime.log import Log
-from kamc.runtime.net.connection import Address, Closing, Connection
+from kamc.runtime.net.connection import Address, Closing, Connection, SecurityFacts
 from kamc.runtime.net.endpoint import Listener
 from kamc.runtime.net.proxyproto import read_header
 from kamc.runtime.net.sockopts import Param, server_options, stream_options
@@ -66,7 +66,7 @@ class TcpHub:
         self._by_socket: dict[tuple[Listener, Address], Connection] = {}
         #: of the generation that runs
         self.hooks = Hooks()
-        self._next_id = 0
+        self._last_number = 0
         #: connections by the address that they came from, and all bytes that wait to be written
         self._by_source: dict[str, int] = {}
         self.queued = 0
@@ -86,20 +86,35 @@ class TcpHub:
             except OSError as err:
                 self.log.error("cannot accept on %s: %s", listener, err.strerror or err)
                 return
-            full = self._no_room(listener, address[0])
-            if not full and self.param("tcp_accept_unique") and self.find((address[0], address[1]), secure=listener.proto == "tls") is not None:
-                full = "one connection of an address with tcp_accept_unique"
-            if full:
-                self.log.error("%s reached, closing the connection from %s:%d", full, address[0], address[1])
-                sock.close()
-                continue
-            conn = self._add(sock, listener, (address[0], address[1]), opening=False)
-            if conn.secure and not conn.behind_proxy:
-                self._secure(conn)
+            self.accepted(sock, listener, (address[0], address[1]))
+
+    def accepted(self, sock: socket.socket, listener: Listener, remote: Address, *, named: bool = False) -> None:
+        """A client has connected. ``named``: a load balancer has said who it is."""
+        full = self._no_room(listener, remote[0])
+        if not full and self.param("tcp_accept_unique") and self.find(remote, secure=listener.proto == "tls") is not None:
+            full = "one connection of an address with tcp_accept_unique"
+        if full:
+            self.log.error("%s reached, closing the connection from %s:%d", full, *remote)
+            sock.close()
+            return
+        conn = self._add(sock, listener, remote, opening=False)
+        if named:
+            conn.behind_proxy = False
+        if conn.secure and not conn.behind_proxy:
+            self._secure(conn)
+
+    def _count(self) -> int:
+        """How many connections the server has."""
+        return len(self.connections)
+
+    def _number(self) -> int:
+        """The number of the next connection."""
+        self._last_number += 1
+        return self._last_number
 
     def _no_room(self, listener: Listener, ip: str) -> str:
         """The limit that one more connection would break; empty when there is room."""
-        if len(self.connections) >= self.param("tcp_max_connections"):
+        if self._count() >= self.param("tcp_max_connections"):
             return "tcp_max_connections"
         if listener.proto == "tls" and sum(c.secure for c in self.connections.values()) >= self.param("tls_max_connections"):
             return "tls_max_connections"
@@ -109,9 +124,8 @@ class TcpHub:
     def _add(self, sock: socket.socket, listener: Listener, remote: Address, *, opening: bool) -> Connection:
         sock.setblocking(False)
         stream_options(sock, self.param)
-        self._next_id += 1
         framer = StreamFramer(self.param("tcp_rd_buf_size"), accept_no_length=bool(self.param("tcp_accept_no_cl")))
-        conn = Connection(self._next_id, sock, listener, remote, framer, opening=opening)
+        conn = Connection(self._number(), sock, listener, remote, framer, opening=opening)
         conn.behind_proxy = not opening and bool(self.param("tcp_accept_haproxy"))
         self.connections[conn.id] = conn
         self._by_remote[conn.key(remote)] = conn
@@ -207,6 +221,32 @@ class TcpHub:
             return self._by_remote.get((False, *remote)) or self._by_remote.get((True, *remote))
         return self._by_remote.get((secure, *remote))
 
+    def is_open(self, number: int) -> bool:
+        return number in self.connections
+
+    def security_of(self, number: int) -> SecurityFacts | None:
+        """What the handshake of a TLS connection has shown; None for one without TLS."""
+        conn = self.connections.get(number)
+        if conn is None or self.hooks.security is None or not isinstance(conn.sock, ssl.SSLSocket):
+            return None
+        if conn.facts is None:
+            conn.facts = self.hooks.security.facts(conn.sock)
+        return conn.facts
+
+    def keepalive(self, number: int, times: tuple[int, int, int] | None) -> bool:
+        """TCP keepalive of a connection: seconds of silence, probes, seconds between them; None switches it off. False when it is gone."""
+        conn = self.connections.get(number)
+        if conn is None:
+            return False
+        try:
+            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(times is not None))
+            for option, value in zip((socket.TCP_KEEPIDLE, socket.TCP_KEEPCNT, socket.TCP_KEEPINTVL), times or (), strict=False):
+                conn.sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        except OSError as err:
+            self.log.error("keepalive of connection %d: %s", number, err.strerror or err)
+            return False
+        return True
+
     def set_lifetime(self, number: int, seconds: float) -> bool:
         conn = self.connections.get(number)
         if conn is None:
@@ -285,6 +325,8 @@ class TcpHub:
             return False
         conn.behind_proxy = False
         conn.early.clear()
+        if source is not None and self._moves(conn, source):
+            return False
         if source is not None:
             conn.remote = source
             conn.remotes.append(source)
@@ -292,6 +334,10 @@ class TcpHub:
         if conn.secure:
             self._secure(conn)
         return not conn.secure
+
+    def _moves(self, conn: Connection, source: Address) -> bool:
+        """Whether the client that a load balancer named belongs elsewhere: the connection has gone there then."""
+        return False
 
     # -- TLS -------------------------------------------------------------------------------------------------------------
 
@@ -330,10 +376,14 @@ class TcpHub:
             return
         conn.shaking = conn.opening = False
         conn.deadline = self.clock() + conn.lifetime
+        self._secured(conn)
         if conn.out:
             self._flush_or_wait(conn)
         if conn.id in self.connections:
             self._readable(conn)
+
+    def _secured(self, conn: Connection) -> None:
+        """A handshake is over."""
 
     # -- out -------------------------------------------------------------------------------------------------------------
 
@@ -351,7 +401,7 @@ class TcpHub:
         self._write(conn, data)
 
     def _connect(self, listener: Listener, remote: Address) -> Connection:
-        if len(self.connections) >= self.param("tcp_max_connections"):
+        if self._count() >= self.param("tcp_max_connections"):
             raise OSError(errno.EMFILE, "tcp_max_connections reached")
         sock = socket.socket(socket.AF_INET6 if ":" in remote[0] else socket.AF_INET, socket.SOCK_STREAM)
         sock.setblocking(False)

@@ -16,12 +16,14 @@ MAX_DATAGRAM: Final = 65535
 Receiver = Callable[[bytes, Listener, tuple[Any, ...]], None]
 
 
-def bind_udp(listener: Listener, param: Param = lambda name: 0) -> socket.socket:
-    """A bound socket. Raises OSError."""
+def bind_udp(listener: Listener, param: Param = lambda name: 0, *, shared: bool = False) -> socket.socket:
+    """A bound socket; several ones that are ``shared`` may have the same address. Raises OSError."""
     family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_DGRAM)
     try:
         udp_options(sock, param)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.setblocking(False)
         sock.bind((listener.host, listener.port))
     except OSError:

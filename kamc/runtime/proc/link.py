@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from kamc.errors import ConfigError
 from kamc.runtime.net.endpoint import Listener
 from kamc.runtime.proc.channel import Channel
-from kamc.runtime.rpc.commands import RpcFault
+from kamc.runtime.rpc.fault import RpcFault
+from kamc.runtime.rpc.values import plain
 
 if TYPE_CHECKING:
     from kamc.runtime.proc.worker import Worker
@@ -149,16 +150,3 @@ class Link:
         answered = self._questions.pop(ident, None)
         if answered is not None:
             answered((error, value))
-
-
-def plain(value: Any) -> Any:
-    """What a command gives, as values that ``marshal`` and JSON know."""
-    if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [plain(v) for v in value]
-    if value is None or type(value) in (str, int, float, bool):
-        return value
-    if isinstance(value, int):
-        return int(value)
-    return str(value)

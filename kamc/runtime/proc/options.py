@@ -24,6 +24,8 @@ class Options:
     store: str | None = None
     #: seconds without a turn of its loop after which a worker is replaced; 0 for never
     hang_timeout: int = 15
+    #: how many workers serve; 0 for as many as the configuration wants processes, and no more than there are processors
+    workers: int = 1
     argv: list[str] = field(default_factory=list)
     #: compiles the configuration again, into a file whose name is put behind it; empty when there is nothing to compile
     rebuild: list[str] = field(default_factory=list)

@@ -19,9 +19,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from kamc.errors import ConfigError
+from kamc.runtime.net.endpoint import Listener
 from kamc.runtime.proc import notify
 from kamc.runtime.proc.link import to_row
-from kamc.runtime.proc.sockets import Wanted, place
+from kamc.runtime.proc.sockets import Bound, Wanted, place
 from kamc.runtime.program import digest_of, read_params
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Round:
     number: int = 0
     wanted: Wanted | None = None
     plan: list[str] = field(default_factory=list)
-    sockets: dict[Any, Any] = field(default_factory=dict)
+    sockets: dict[Listener, Bound] = field(default_factory=dict)
     #: workers that have not answered
     waiting: set[int] = field(default_factory=set)
     activating: bool = False
@@ -186,9 +187,9 @@ class Reloader:
     def _prepare(self, one: Round) -> None:
         supervisor = self.supervisor
         assert one.wanted is not None
-        have = {place(s): sock for s, sock in supervisor.sockets.items()}
+        have = {place(s): bound for s, bound in supervisor.sockets.items()}
         try:
-            one.sockets = one.wanted.open(have)
+            one.sockets = one.wanted.open(have, supervisor.wanted)
         except ConfigError as err:
             self._end(one, str(err))
             return
@@ -196,7 +197,7 @@ class Reloader:
         one.deadline = time.monotonic() + _PREPARE_LIMIT
         rows = [to_row(s) for s in one.sockets]
         known = [at for at, s in enumerate(one.sockets) if place(s) in have]
-        fresh = tuple(sock.fileno() for s, sock in one.sockets.items() if place(s) not in have)
+        fresh = [bound for s, bound in one.sockets.items() if place(s) not in have]
         one.waiting = set(supervisor.workers)
         if not one.waiting:
             # nobody runs the old one: those that could not start try again with this
@@ -204,7 +205,8 @@ class Reloader:
             self._end(one, "")
             return
         for handle in list(supervisor.workers.values()):
-            if not handle.send("prepare", one.number, one.files, one.base, rows, known, supervisor.overrides(one.wanted.core), fds=fresh):
+            if not handle.send("prepare", one.number, one.files, one.base, rows, known, supervisor.overrides(one.wanted.core),
+                               fds=tuple(bound.of(handle.index).fileno() for bound in fresh)):  # fmt: skip
                 self._refuse(one, f"worker {handle.pid} does not listen")
                 return
 
@@ -265,8 +267,8 @@ class Reloader:
         """Take everything back."""
         for handle in list(self.supervisor.workers.values()):
             handle.send("discard", one.number)
-        for sock in set(one.sockets.values()) - set(self.supervisor.sockets.values()):
-            sock.close()
+        for bound in set(one.sockets.values()) - set(self.supervisor.sockets.values()):
+            bound.close()
         self._end(one, why)
 
     def _end(self, one: Round, error: str) -> None:

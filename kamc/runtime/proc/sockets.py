@@ -3,6 +3,7 @@ inherit them or get them sent."""
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +29,26 @@ Place = tuple[str, str, int]
 def place(s: Listener) -> Place:
     """What a socket is bound to."""
     return s.proto, s.host, s.port
+
+
+class Bound:
+    """What a listener is bound with: a socket for each worker. Streams are accepted from one that all share; datagrams come in by one of its own
+    for each, so that the kernel gives all from one sender to one worker, in their order."""
+
+    def __init__(self, sockets: list[socket.socket]) -> None:
+        self.sockets = sockets
+
+    def of(self, worker: int) -> socket.socket:
+        return self.sockets[worker % len(self.sockets)]
+
+    def leave_to(self, worker: int) -> None:
+        """In a worker: close what is not its own."""
+        for sock in set(self.sockets) - {self.of(worker)}:
+            sock.close()
+
+    def close(self) -> None:
+        for sock in self.sockets:
+            sock.close()
 
 
 class Wanted:
@@ -60,35 +81,40 @@ class Wanted:
         row = catalogue.core_params().get(name)
         return self.core.get(name, row["default"] if row is not None else None)
 
-    def open(self, have: Mapping[Place, socket.socket]) -> dict[Listener, socket.socket]:
-        """A socket for each listener: one that is there, else a new one. Raises ConfigError, and has opened nothing then."""
-        found: dict[Listener, socket.socket] = {}
-        fresh: list[socket.socket] = []
+    def open(self, have: Mapping[Place, Bound], workers: int = 1) -> dict[Listener, Bound]:
+        """Sockets for each listener: those that are there, else new ones. Raises ConfigError, and has opened nothing then."""
+        found: dict[Listener, Bound] = {}
+        fresh: list[Bound] = []
         for listener in self.listeners:
-            sock = have.get(place(listener))
-            if sock is None:
+            bound = have.get(place(listener))
+            if bound is None:
                 try:
-                    sock = self._bind(listener)
+                    bound = Bound(self._bind(listener, workers))
                 except OSError as err:
                     for one in fresh:
                         one.close()
                     raise ConfigError(f"cannot listen on {listener}: {err.strerror or err}") from None
-                fresh.append(sock)
-            found[listener] = sock
+                fresh.append(bound)
+            found[listener] = bound
         return found
 
-    def _bind(self, listener: Listener) -> socket.socket:
+    def _bind(self, listener: Listener, workers: int) -> list[socket.socket]:
+        """Raises OSError."""
         if listener.proto == "udp":
-            return bind_udp(listener, self.param)
+            if workers == 1 or ipaddress.ip_address(listener.host).is_multicast:
+                return [bind_udp(listener, self.param)]
+            # several sockets may have one address only when all of them say so: another server would not be noticed
+            bind_udp(listener, self.param).close()
+            return [bind_udp(listener, self.param, shared=True) for _ in range(workers)]
         if listener.proto == "sctp":
             settings = {param: int(value) for module, param, value, _where in self.params["modparams"] if module == "sctp"}
-            return bind_sctp(listener, self.param, settings)
-        return bind_tcp(listener, self.param)
+            return [bind_sctp(listener, self.param, settings)]
+        return [bind_tcp(listener, self.param)]
 
 
-def activated(sockets: list[socket.socket]) -> dict[Place, socket.socket]:
+def activated(sockets: list[socket.socket]) -> dict[Place, Bound]:
     """Sockets of socket activation, by where they are bound; TCP ones stand for TLS as well."""
-    found: dict[Place, socket.socket] = {}
+    found: dict[Place, Bound] = {}
     for sock in sockets:
         sock.setblocking(False)
         name = sock.getsockname()
@@ -96,5 +122,5 @@ def activated(sockets: list[socket.socket]) -> dict[Place, socket.socket]:
             continue
         for proto, kind in _KINDS.items():
             if sock.type == kind:
-                found[proto, str(name[0]), int(name[1])] = sock
+                found[proto, str(name[0]), int(name[1])] = Bound([sock])
     return found

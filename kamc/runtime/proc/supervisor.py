@@ -13,7 +13,6 @@ import secrets
 import selectors
 import shutil
 import signal
-import socket
 import tempfile
 import time
 from collections.abc import Mapping
@@ -24,14 +23,16 @@ from kamc.errors import ConfigError
 from kamc.runtime.log import Log, startup_error
 from kamc.runtime.net.endpoint import Listener
 from kamc.runtime.net.listen import parse_option
+from kamc.runtime.net.steer import MOST_WORKERS
 from kamc.runtime.proc import notify
 from kamc.runtime.proc.channel import Channel
 from kamc.runtime.proc.desk import Desk
 from kamc.runtime.proc.link import Link
 from kamc.runtime.proc.options import Options
+from kamc.runtime.proc.peers import Exchange
 from kamc.runtime.proc.pulse import Pulse
 from kamc.runtime.proc.reload import Reloader
-from kamc.runtime.proc.sockets import Wanted, activated
+from kamc.runtime.proc.sockets import Bound, Wanted, activated
 from kamc.runtime.proc.worker import Worker
 from kamc.runtime.program import read_params
 from kamc.runtime.store.mirror import Mirror
@@ -48,6 +49,8 @@ _SHARED_MEMORY: Final = "/dev/shm"
 _STORE: Final = "kamc-store-"
 #: seconds that a worker that hangs has for its traceback
 _LAST_WORDS: Final = 1.0
+#: Kamailio's default of ``children``
+_CHILDREN: Final = 8
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
 
 
@@ -68,8 +71,8 @@ def _remove_left_stores(folder: str) -> None:
 class Handle:
     """A worker as its supervisor knows it."""
 
-    def __init__(self, pid: int, channel: Channel, pulse: Pulse) -> None:
-        self.pid, self.channel, self.pulse = pid, channel, pulse
+    def __init__(self, pid: int, index: int, channel: Channel, pulse: Pulse) -> None:
+        self.pid, self.index, self.channel, self.pulse = pid, index, channel, pulse
         #: when it was asked to say where it hangs, 0 for never
         self.asked = 0.0
 
@@ -91,10 +94,11 @@ class Supervisor:
         self.core = dict(self.params["core"])
         self.log = Log(self._level(self.core))
         self.generation = 1
-        self.sockets: dict[Listener, socket.socket] = {}
+        self.sockets: dict[Listener, Bound] = {}
         self.workers: dict[int, Handle] = {}
-        #: how many workers there are to be
-        self.wanted = 1
+        #: how many workers there are to be, and what they share when they are several
+        self.wanted = options.workers or self._as_many_as_wanted()
+        self.exchange = Exchange(self.wanted) if self.wanted > 1 else None
         self.deaths: list[float] = []
         #: one could not start: not before then again
         self.retry_at = 0.0
@@ -109,6 +113,10 @@ class Supervisor:
     def _level(self, core: Mapping[str, Any]) -> int:
         level = self.options.debug_level if self.options.debug_level is not None else int(core.get("debug", 0))
         return level + self.options.debug
+
+    def _as_many_as_wanted(self) -> int:
+        """``children``, Kamailio's processes for one UDP socket: no route holds up a worker, so more than one for each processor serve nobody."""
+        return max(1, min(int(self.core.get("children") or _CHILDREN), len(os.sched_getaffinity(0)), MOST_WORKERS))
 
     def overrides(self, core: Mapping[str, Any]) -> dict[str, Any]:
         """Core parameters that the command line has the last word about."""
@@ -135,7 +143,8 @@ class Supervisor:
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         self.wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(self.wake[1], warn_on_full_buffer=False)
-        if not self.spawn(first=True):
+        if not all(self.spawn(index, first=True) for index in range(self.wanted)):
+            self.stop()
             self.clean_up()
             return 1
         self.desk.open_control()
@@ -153,7 +162,7 @@ class Supervisor:
         wanted = Wanted(self.params, self.options)
         if wanted.unserved:
             self.log.warning("not listening on %s: TLS needs enable_tls=yes and module tls, SCTP needs module sctp and a kernel that has it", " ".join(wanted.unserved))
-        self.sockets = wanted.open(activated(notify.inherited_sockets()))
+        self.sockets = wanted.open(activated(notify.inherited_sockets()), self.wanted)
         if self.options.work_dir:
             os.chdir(self.options.work_dir)
         self.write_pid_file()
@@ -207,11 +216,11 @@ class Supervisor:
         except (KeyError, PermissionError) as err:
             raise ConfigError(f"cannot change to user {user or '-'}, group {group or '-'}: {err}") from None
 
-    def adopt(self, files: dict[str, bytes], base: str, sockets: dict[Listener, socket.socket], number: int) -> None:
+    def adopt(self, files: dict[str, bytes], base: str, sockets: dict[Listener, Bound], number: int) -> None:
         """A reload has come through: what starts from now on starts with this."""
         kept = set(sockets.values())
-        for sock in set(self.sockets.values()) - kept:
-            sock.close()
+        for bound in set(self.sockets.values()) - kept:
+            bound.close()
         self.files, self.base, self.sockets, self.generation = files, base, sockets, number
         self.params = read_params(files)
         self.core = dict(self.params["core"])
@@ -219,8 +228,8 @@ class Supervisor:
 
     # -- workers ---------------------------------------------------------------------------------------------------------
 
-    def spawn(self, *, first: bool) -> bool:
-        """Fork a worker and wait until it serves. False when it could not start."""
+    def spawn(self, index: int, *, first: bool) -> bool:
+        """Fork worker ``index`` and wait until it serves. False when it could not start."""
         read, write = os.pipe()
         own, theirs = Channel.pair()
         pulse = Pulse()
@@ -228,13 +237,15 @@ class Supervisor:
         if pid == 0:
             os.close(read)
             own.close()
-            os._exit(self._child(write, theirs, pulse))
+            for other in self.workers.values():
+                other.channel.close()
+            os._exit(self._child(index, write, theirs, pulse, first=first))
         os.close(write)
         theirs.close()
         with os.fdopen(read, "rb") as pipe:
             word = pipe.read(1)
         if word == b"+":
-            handle = self.workers[pid] = Handle(pid, own, pulse)
+            handle = self.workers[pid] = Handle(pid, index, own, pulse)
             self.selector.register(own, selectors.EVENT_READ, lambda: self.heard(handle))
             return True
         own.close()
@@ -243,13 +254,13 @@ class Supervisor:
             self.log.critical("the new worker could not start (status %d)", status)
         return False
 
-    def _child(self, write: int, channel: Channel, pulse: Pulse) -> int:
+    def _child(self, index: int, write: int, channel: Channel, pulse: Pulse, *, first: bool) -> int:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
         try:
-            worker = self.make_worker(channel)
+            worker = self.make_worker(index, channel, first=first)
             worker.pulse = pulse
         except ConfigError as err:
             startup_error(str(err))
@@ -271,13 +282,16 @@ class Supervisor:
             startup_error(str(err))
             return 1
 
-    def make_worker(self, channel: Channel) -> Worker:
-        log = Log(self.log.level, 1)
-        worker = Worker(log, mirror=Mirror(self.store, log, lasting=self.options.store is not None), secret=self.secret)
+    def make_worker(self, index: int, channel: Channel, *, first: bool) -> Worker:
+        log = Log(self.log.level, index + 1)
+        worker = Worker(log, index=index, mirror=Mirror(self.store, log, lasting=self.options.store is not None), secret=self.secret, exchange=self.exchange)
+        worker.beginning = first and not index
         worker.argv = self.options.argv
         worker.run_dir = self.run_dir
         worker.serves = True
-        worker.attach(self.sockets)
+        for bound in self.sockets.values():
+            bound.leave_to(index)
+        worker.attach({listener: bound.of(index) for listener, bound in self.sockets.items()})
         aliases = []
         for alias in self.options.aliases:
             proto, addresses, port = parse_option(alias)["sockets"][0]
@@ -364,12 +378,13 @@ class Supervisor:
         """Start a worker for each that is missing; one that cannot start is tried again with the next tick. False when that happens too often."""
         if now < self.retry_at:
             return True
-        while len(self.workers) < self.wanted:
+        running = {handle.index for handle in self.workers.values()}
+        for index in (i for i in range(self.wanted) if i not in running):
             self.deaths = [t for t in self.deaths if now - t < RESPAWN_WINDOW] + [now]
             if len(self.deaths) > RESPAWN_LIMIT:
                 self.log.critical("workers die too often, giving up")
                 return False
-            if not self.spawn(first=False):
+            if not self.spawn(index, first=False):
                 self.retry_at = now + _TICK
                 break
         return True

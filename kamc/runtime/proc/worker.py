@@ -30,13 +30,16 @@ from kamc.runtime.proc.heap import INTERVAL as HEAP_INTERVAL
 from kamc.runtime.proc.heap import Heap
 from kamc.runtime.proc.link import Link
 from kamc.runtime.proc.loop import WorkerLoop
+from kamc.runtime.proc.peers import Exchange, Peers
 from kamc.runtime.proc.pulse import INTERVAL as PULSE_INTERVAL
 from kamc.runtime.proc.pulse import Pulse
+from kamc.runtime.proc.streams import SharedHub
 from kamc.runtime.rpc.commands import RpcRegistry, add_core_commands
 from kamc.runtime.rpc.dns import add_dns_commands
 from kamc.runtime.sip.message import parse_message
 from kamc.runtime.store.local import LocalStore, SharedVars
 from kamc.runtime.store.mirror import Mirror
+from kamc.runtime.store.shared import SharedStore, VarsOfAll
 from kamc.runtime.tm.engine import TmEngine
 from kamc.runtime.tm.timers import Repeating, TimerTable
 from kamc.runtime.waits import Waits
@@ -48,7 +51,8 @@ _SWEEP: Final = 60.0
 class Worker:
     """What outlives a generation, and the current one (``rt``)."""
 
-    def __init__(self, log: Log, *, index: int = 0, mirror: Mirror | None = None, secret: str = "", clock: Callable[[], float] = time.monotonic,
+    def __init__(self, log: Log, *, index: int = 0, mirror: Mirror | None = None, secret: str = "", exchange: Exchange | None = None,
+                 clock: Callable[[], float] = time.monotonic,
                  wall_clock: Callable[[], float] = time.time) -> None:  # fmt: skip
         self.log = log
         self.index = index
@@ -63,22 +67,30 @@ class Worker:
         self.undefined_vars: dict[str, Any] = {}
         self.counters = Counters()
         self.timers = TimerTable()
-        self.store = LocalStore(wall_clock, mirror)
-        self.shared: dict[str, Any] = SharedVars(self.store.table("shv"))
-        self.rpc = RpcRegistry()
+        #: the other workers of this server, when there are any
+        self.peers = Peers(self, exchange, index) if exchange is not None else None
+        if self.peers is not None:
+            self.counters.of_others = self.peers.of_others
+        self.store = SharedStore(wall_clock, mirror, exchange.marks, index) if exchange is not None and mirror is not None else LocalStore(wall_clock, mirror)
+        self.shared: SharedVars | VarsOfAll = self.store.variables()
+        #: the first worker of a server that starts: what is done once is done here
+        self.beginning = not index
+        self.rpc = RpcRegistry(self.peers)
         self.rt: Runtime | None = None
         self.listeners: list[Listener] = []
         self.sockets: dict[Listener, socket.socket] = {}
         self.waits = Waits(self.timers, clock, lambda err: self.datapath.report(err, None))
         self.datapath = Datapath(self)
-        self.engine = TmEngine(self.datapath, self.timers, f"{index:x}")
+        self._places: dict[tuple[str, str, int], Listener] = {}
+        self.engine = TmEngine(self.datapath, self.timers, f"{index:x}", None if exchange is None else index)
         self.waits.aside += [self._keep_vars, log.keep_prefix]
         self.waits.pin = self._pin
         self.generations = Generations(self)
         self.doors = Doors()
         add_core_commands(self.rpc, self)
         add_dns_commands(self.rpc, self.datapath)
-        self.streams = TcpHub(log, clock, self.core_param, self._stream_message, self.datapath.lost)
+        self.streams = (TcpHub(log, clock, self.core_param, self._stream_message, self.datapath.lost) if self.peers is None
+                        else SharedHub(self.peers, log, clock, self.core_param, self._stream_message, self.datapath.lost))  # fmt: skip
         self.loop: asyncio.AbstractEventLoop | None = None
         #: shared with the supervisor, which replaces a worker that does not beat
         self.pulse: Pulse | None = None
@@ -100,7 +112,7 @@ class Worker:
     def take_hooks(self, rt: Runtime) -> None:
         """What lives longer than a generation looks at this one's hooks from now on."""
         self.datapath.hooks = self.streams.hooks = self.engine.hooks = self.waits.hooks = rt.hooks
-        self.counters.callbacks = rt.hooks.statistics
+        self.counters.callbacks, self.counters.partial = rt.hooks.statistics, rt.hooks.partial
         self.rpc.replace(rt.hooks.rpcs)
         self.datapath.set_log_prefix(rt, rt.params.get("log_prefix") or "")
         self.log.level = int(rt.param("debug") or 0)
@@ -139,6 +151,14 @@ class Worker:
         if whole and not (proto and port):
             return None
         return self.find_listener(proto, ":".join(parts), port)
+
+    def listener_at(self, place: tuple[str, str, int]) -> Listener | None:
+        """A listener by its place: how workers call it among themselves."""
+        found = self._places.get(place)
+        if found is None or found not in self.datapath.senders:
+            self._places = {(s.proto, s.host, s.port): s for s in self.datapath.senders}
+            found = self._places.get(place)
+        return found
 
     def find_listener_name(self, name: str) -> Listener | None:
         return next((s for s in self.listeners if s.name and s.name == name), None)
@@ -215,6 +235,9 @@ class Worker:
         for listener, sock in self.sockets.items():
             self._read_from(listener, sock)
         self.every(1.0, self.streams.close_idle)
+        if self.peers is not None:
+            loop.direct.add_direct(self.peers.inbox.fileno(), self._guarded(self.peers.readable))
+            self.every(1.0, self.peers.show)
         if self.link is not None:
             loop.add_reader(self.link.channel.fileno(), self.link.serve)
         if self.pulse is not None:
@@ -249,7 +272,8 @@ class Worker:
         rt.start_repeating()
         for module in rt.modules.values():
             module.child_init()
-        self.run_event("core:worker-one-init")
+        if not self.index:
+            self.run_event("core:worker-one-init")
         self._arm()
 
     def stop(self) -> None:

@@ -6,41 +6,53 @@ import inspect
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kamc.declare.module import Spread
+from kamc.runtime.rpc.fault import RpcFault
+from kamc.runtime.rpc.spread import spread_over
 
 if TYPE_CHECKING:
+    from kamc.runtime.proc.peers import Peers
     from kamc.runtime.proc.worker import Worker
 
 
-class RpcFault(Exception):  # noqa: N818 - the field's word for it
-    """An answer that says no: Kamailio's code and text."""
+class Command(NamedTuple):
+    """What an RPC command runs, what it does, and what that means where several workers serve."""
 
-    def __init__(self, code: int, text: str) -> None:
-        super().__init__(text)
-        self.code, self.text = code, text
+    function: Callable[..., Any]
+    doc: str = ""
+    spread: Spread = Spread.FIRST
 
 
 class RpcRegistry:
-    """Name → function."""
+    """The commands by name. ``peers`` are the other workers, when there are any."""
 
-    def __init__(self) -> None:
-        self.core: dict[str, tuple[Callable[..., Any], str]] = {}
+    def __init__(self, peers: Peers | None = None) -> None:
+        self.peers = peers
+        self.core: dict[str, Command] = {}
         #: those of the core, and of the modules of the generation that runs
-        self.commands: dict[str, tuple[Callable[..., Any], str]] = {}
+        self.commands: dict[str, Command] = {}
 
-    def add(self, name: str, function: Callable[..., Any], doc: str = "") -> None:
-        self.core[name] = self.commands[name] = (function, doc)
+    def add(self, name: str, function: Callable[..., Any], doc: str = "", spread: Spread = Spread.FIRST) -> None:
+        self.core[name] = self.commands[name] = Command(function, doc, spread)
 
-    def replace(self, commands: Mapping[str, tuple[Callable[..., Any], str]]) -> None:
+    def replace(self, commands: Mapping[str, Command]) -> None:
         """The commands of modules, from another generation."""
         self.commands = {**self.core, **commands}
 
     def call(self, name: str, params: list[Any]) -> Any:
-        """Run a command. Raises RpcFault."""
+        """Run a command, in all workers that it concerns; may wait. Raises RpcFault."""
+        if self.peers is None:
+            return self.here(name, params)
+        return spread_over(self, self.peers, name, params)
+
+    def here(self, name: str, params: list[Any]) -> Any:
+        """Run a command in this worker. Raises RpcFault."""
         found = self.commands.get(name)
         if found is None:
             raise RpcFault(500, f"Method Not Found: {name}")
-        function = found[0]
+        function = found.function
         try:
             inspect.signature(function).bind(*params)
         except TypeError:
@@ -80,7 +92,13 @@ def add_core_commands(registry: RpcRegistry, worker: Worker) -> None:
         return worker.rt.signature() if worker.rt is not None else "kamc"
 
     def processes() -> list[dict[str, Any]]:
-        return [{"IDX": 0, "PID": os.getppid(), "DSC": "main process - supervisor"}, {"IDX": worker.log.rank, "PID": os.getpid(), "DSC": "worker"}]
+        main = [] if worker.index else [{"IDX": 0, "PID": os.getppid(), "DSC": "main process - supervisor"}]
+        return [*main, {"IDX": worker.log.rank, "PID": os.getpid(), "DSC": "worker"}]
+
+    def show() -> int:
+        if worker.peers is not None:
+            worker.peers.show()
+        return worker.index
 
     def sockets() -> list[dict[str, Any]]:
         return [{"PROTO": s.proto, "NAME": s.host, "ADDRLIST": {"ADDR": s.host}, "PORT": str(s.port), "MCAST": "no", "MHOMED": "no",
@@ -90,7 +108,7 @@ def add_core_commands(registry: RpcRegistry, worker: Worker) -> None:
         found = registry.commands.get(name)
         if found is None:
             raise RpcFault(404, f"command {name} not found")
-        return found[1]
+        return found.doc
 
     def aliases() -> dict[str, Any]:
         known = worker.rt.aliases if worker.rt is not None else []
@@ -107,19 +125,20 @@ def add_core_commands(registry: RpcRegistry, worker: Worker) -> None:
 
     registry.add("core.uptime", uptime, "Time since the server was started.")
     registry.add("core.version", version, "The server's signature.")
-    registry.add("core.ps", lambda: [x for p in processes() for x in (p["PID"], p["DSC"])], "Process ids and what they do.")
-    registry.add("core.psx", processes, "Processes with index, pid and description.")
+    registry.add("core.ps", lambda: [x for p in processes() for x in (p["PID"], p["DSC"])], "Process ids and what they do.", Spread.JOIN)
+    registry.add("core.psx", processes, "Processes with index, pid and description.", Spread.JOIN)
     registry.add("core.pwd", os.getcwd, "Working directory.")
     registry.add("core.arg", lambda: list(worker.argv), "Command line.")
     registry.add("core.echo", lambda *a: [str(int(v)) if isinstance(v, int | float) else str(v) for v in a], "The parameters, as texts.")
     registry.add("core.sockets_list", sockets, "Listening sockets.")
     registry.add("core.aliases_list", aliases, "Aliases of this host.")
     registry.add("core.flags", dict, "Flags.")
-    registry.add("core.tcp_list", lambda: connections(worker), "Connections: TCP, TLS and WebSocket.")
-    registry.add("core.tcp_info", lambda: connection_numbers(worker), "How many connections there are, and may be.")
+    registry.add("core.tcp_list", lambda: connections(worker), "Connections: TCP, TLS and WebSocket.", Spread.JOIN)
+    registry.add("core.tcp_info", lambda: connection_numbers(worker), "How many connections there are, and may be.", Spread.SUM)
     registry.add("system.listMethods", lambda: sorted(registry.commands), "Names of all commands.")
     registry.add("system.methodHelp", help_, "What a command does.")
-    registry.add("kamc.timers", lambda: {"armed": len(worker.timers), "periodic": worker.periodic}, "Timers that wait, and how many of them never end.")
-    registry.add("kamc.generations", generations, "Generations of the configuration and what still runs on them.")
+    registry.add("kamc.timers", lambda: {"armed": len(worker.timers), "periodic": worker.periodic}, "Timers that wait, and how many of them never end.", Spread.SUM)
+    registry.add("kamc.show", show, "Show the statistics of this worker to the others.")
+    registry.add("kamc.generations", generations, "Generations of the configuration and what still runs on them.", Spread.JOIN)
     registry.add("kamc.reload", reload, "Take the configuration again; with 1 only say what would change.")
     registry.add("kamc.reloads", lambda: worker.generations.pauses_shown(), "How long this worker stood still for the last exchanges, in microseconds.")

@@ -10,7 +10,8 @@ from kamc.runtime.net.dns.blocklist import Blocklist, Reason
 from kamc.runtime.net.dns.records import Entry, Naptr, Record, Srv
 from kamc.runtime.net.dns.resolver import KINDS, Resolver
 from kamc.runtime.net.endpoint import PROTO_ID
-from kamc.runtime.rpc.commands import RpcFault, RpcRegistry
+from kamc.runtime.rpc.commands import RpcRegistry
+from kamc.runtime.rpc.fault import RpcFault
 
 if TYPE_CHECKING:
     from kamc.runtime.net.destinations import Destinations

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from kamc.runtime.rpc.commands import RpcFault, RpcRegistry
+from kamc.runtime.rpc.commands import RpcRegistry
+from kamc.runtime.rpc.fault import RpcFault
 
 
 def _number(digits: str) -> int:

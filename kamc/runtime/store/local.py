@@ -167,6 +167,11 @@ class SharedVars(dict[str, Any]):
         super().__delitem__(name)
         self._table.delete(name)
 
+    def update_one(self, name: str, change: Callable[[Any], Any]) -> Any:
+        """Change a variable while nobody else does."""
+        self[name] = value = change(self.get(name))
+        return value
+
 
 class LocalStore:
     """Named tables, created on first use. With a ``mirror`` they begin with what an earlier worker has left, and are kept for the next."""
@@ -175,6 +180,10 @@ class LocalStore:
         self._clock = clock
         self.mirror = mirror
         self._tables: dict[str, LocalTable] = {}
+
+    def variables(self) -> SharedVars:
+        """``$shv``."""
+        return SharedVars(self.table("shv"))
 
     def sweep(self) -> None:
         """Now and then: forget what is over its time."""
@@ -194,9 +203,10 @@ class LocalStore:
         """``collected`` and ``codec`` count for the first use of a name: see :class:`LocalTable`, :class:`~.mirror.Codec`."""
         found = self._tables.get(name)
         if found is None:
-            if self.mirror is None:
-                found = LocalTable(self._clock, collected=collected)
-            else:
-                found = MirroredTable(self._clock, self.mirror, name, codec, collected=collected)
-            self._tables[name] = found
+            found = self._tables[name] = self._make(name, codec, collected=collected)
         return found
+
+    def _make(self, name: str, codec: Codec, *, collected: bool) -> LocalTable:
+        if self.mirror is None:
+            return LocalTable(self._clock, collected=collected)
+        return MirroredTable(self._clock, self.mirror, name, codec, collected=collected)

@@ -26,13 +26,17 @@ _CHECKSUM: Final = 4
 _MOST_TABLES: Final = 1024
 #: a longer key is kept by its beginning and its digest in the value; LMDB's own limit
 _LONGEST_KEY: Final = 511
+#: bytes at the end of such a one: a zero and the digest
+_DIGEST: Final = 33
 
 
 class Codec(NamedTuple):
-    """How the values of a table become plain data (texts, numbers, lists, dicts, None) and come back."""
+    """How the values of a table become plain data (texts, numbers, lists, dicts, None) and come back. ``merge`` joins a change with one that another worker
+    made meanwhile: what both began with, the value to be put (None to delete), the other's value; the last one wins without it."""
 
     pack: Callable[[Any], Any]
     unpack: Callable[[Any], Any]
+    merge: Callable[[Any, Any, Any], Any] | None = None
 
 
 def _same(value: Any) -> Any:
@@ -105,20 +109,73 @@ class Mirror:
             rows = [(bytes(k), bytes(v)) for k, v in txn.cursor()]
         for key, packed in rows:
             try:
-                value, expires, *whole = _row(packed)
-                yield whole[0] if whole else key.decode("latin-1"), codec.unpack(value), float(expires)
-            except (ValueError, TypeError, KeyError, IndexError, EOFError):
+                yield self.unpacked(packed, key.decode("latin-1"), codec)
+            except ValueError:
                 bad += 1
         if bad:
             self.log.error("store: %d entries of %s cannot be read and are left out", bad, name)
 
-    def put(self, name: str, key: str, value: Any, expires: float) -> None:
-        raw = key.encode("latin-1", "replace")
-        row = [value, expires] if len(raw) <= _LONGEST_KEY and raw else [value, expires, key]
+    @staticmethod
+    def unpacked(entry: bytes, key: str, codec: Codec) -> tuple[str, Any, float]:
+        """(key, value, expires) of an entry. Raises ValueError for one that is damaged."""
         try:
-            entry = _entry(row)
+            value, expires, *whole = _row(entry)
+            return whole[0] if whole else key, codec.unpack(value), float(expires)
+        except (TypeError, KeyError, IndexError, EOFError) as err:
+            raise ValueError(str(err)) from None
+
+    @staticmethod
+    def packed(key: str, value: Any, expires: float) -> bytes:
+        """An entry. Raises ValueError for a value that is no plain data."""
+        size = len(key)
+        return _entry([value, expires] if 0 < size <= _LONGEST_KEY else [value, expires, key])
+
+    def put(self, name: str, key: str, value: Any, expires: float) -> None:
+        try:
+            entry = self.packed(key, value, expires)
             with self._env.begin(write=True, db=self._tables.get(name) or self._table(name)) as txn:
-                txn.put(_short(raw), entry)
+                txn.put(_short(key.encode("latin-1", "replace")), entry)
+        except (lmdb.Error, OSError, ValueError) as err:
+            self._failed(name, err)
+
+    def raw(self, name: str, key: str) -> bytes | None:
+        """An entry as it is kept."""
+        try:
+            with self._env.begin(db=self._tables.get(name) or self._table(name)) as txn:
+                found: bytes | None = txn.get(_short(key.encode("latin-1", "replace")))
+                return found
+        except (lmdb.Error, OSError) as err:
+            self._failed(name, err)
+            return None
+
+    def rows(self, name: str) -> list[tuple[str, bytes]]:
+        """All (key, entry) of a table."""
+        with self._env.begin(db=self._table(name)) as txn:
+            found = [(bytes(k), bytes(v)) for k, v in txn.cursor()]
+        return [(self._whole_key(key, entry) if key[-_DIGEST:][:1] == b"\0" else key.decode("latin-1"), entry) for key, entry in found]
+
+    @staticmethod
+    def _whole_key(key: bytes, entry: bytes) -> str:
+        """The key of an entry that looks as if only its beginning and its digest were kept."""
+        try:
+            _, _, *whole = _row(entry)
+        except (ValueError, TypeError, EOFError):
+            whole = []
+        return str(whole[0]) if whole else key.decode("latin-1")
+
+    def exchange(self, name: str, key: str, change: Callable[[bytes | None], bytes | None]) -> None:
+        """Read an entry and write what ``change`` makes of it (None to delete), while no other process writes."""
+        db = self._tables.get(name) or self._table(name)
+        short = _short(key.encode("latin-1", "replace"))
+        try:
+            with self._env.begin(write=True, db=db) as txn:
+                before = txn.get(short)
+                after = change(before)
+                if after is None:
+                    if before is not None:
+                        txn.delete(short)
+                elif after != before:
+                    txn.put(short, after)
         except (lmdb.Error, OSError, ValueError) as err:
             self._failed(name, err)
 

@@ -110,13 +110,15 @@ REASONS = {
 class TmEngine:
     """All transactions of one worker."""
 
-    def __init__(self, host: TmHost, timers: TimerTable, branch_prefix: str = "") -> None:
+    def __init__(self, host: TmHost, timers: TimerTable, branch_prefix: str = "", worker: int | None = None) -> None:
         self.host, self.timers = host, timers
         self.params = TmParams()
         #: of use_dns_failover: replies that send a request on to the next address, beside 503
         self.failover_codes: frozenset[int] = frozenset()
         #: written into our branches: who owns what comes back (generation and worker)
         self.branch_prefix = COOKIE + branch_prefix
+        #: the number of the worker where there are several: the last digit of the index of its transactions
+        self._worker = worker
         self._by_key: dict[tuple[Any, ...], Transaction] = {}
         self._by_tid: dict[str, Transaction] = {}
         self._serial = host.random_id() & 0xFFFF
@@ -193,7 +195,7 @@ class TmEngine:
             raise SipError("From, To, Call-ID or CSeq missing")
         keys = self.keys_of(msg)
         self._serial += 1
-        t = Transaction(self, ctx, keys, (hash((msg.call_id, msg.cseq[0])) & 0xFFFF, (self.host.random_id() << 16 ^ self._serial) & 0x7FFFFFFF))
+        t = Transaction(self, ctx, keys, (self._index(hash((msg.call_id, msg.cseq[0]))), (self.host.random_id() << 16 ^ self._serial) & 0x7FFFFFFF))
         self._by_key[keys] = t
         self._by_tid[t.tid] = t
         ctx.t = t
@@ -206,10 +208,14 @@ class TmEngine:
             self.notify("created", t, ctx)
         return t
 
+    def _index(self, value: int) -> int:
+        """The index of a new transaction, 16 bits of what is given. Among several workers it says who has it."""
+        return value & 0xFFFF if self._worker is None else value & 0xFFF0 | self._worker
+
     def new_local(self, ctx: Ctx) -> Transaction:
         """A transaction for a request that we make ourselves."""
         self._serial += 1
-        ident = (self.host.random_id() & 0xFFFF, (self.host.random_id() << 16 ^ self._serial) & 0x7FFFFFFF)
+        ident = (self._index(self.host.random_id()), (self.host.random_id() << 16 ^ self._serial) & 0x7FFFFFFF)
         t = Transaction(self, ctx, ("local", ident), ident)
         t.local = True
         self._by_key[t.keys] = t

@@ -1,0 +1,57 @@
+"""Which worker owns a message (the workers of a server share no transaction).
+
+A reply belongs to the worker whose transaction sent the request: its number is the first digit behind the cookie of our Via branch. A request belongs to
+a worker by its Call-ID, so an INVITE, its CANCEL and ACK, and the requests of its dialog meet in one process. Bytes on a stream belong to a worker by
+the address of the peer, so whoever sends there finds the connection.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final
+from zlib import crc32
+
+#: what one digit of a branch can say
+MOST_WORKERS: Final = 16
+
+_CALL_ID: Final = re.compile(r"\n(?:call-id|i)[ \t]*:[ \t]*(?:\r?\n[ \t]+)?([^ \t\r\n]+)", re.IGNORECASE)
+#: the first Via's branch, when it is one with the cookie
+_BRANCH: Final = re.compile(r"\n(?:via|v)[ \t]*:[^\r\n,]*;[ \t]*branch[ \t]*=[ \t]*z9hG4bK([0-9a-f])", re.IGNORECASE)
+_PLAIN_CALL_ID: Final = "\nCall-ID: "
+_LONGEST: Final = 512
+
+
+def owner_of_call(call_id: str, count: int) -> int:
+    """The worker that takes the requests of a call."""
+    return crc32(call_id.encode("latin-1", "replace")) % count
+
+
+def holder_of(ip: str, count: int) -> int:
+    """The worker that holds the connections with an address."""
+    return crc32(ip.encode("latin-1", "replace")) % count
+
+
+def owner(text: str, count: int) -> int:
+    """The worker, of ``count``, that a message belongs to; -1 when whoever has it may keep it."""
+    if text.startswith("SIP/2.0 "):
+        found = _BRANCH.search(text)
+        if found is not None:
+            number = int(found[1], 16)
+            return number if number < count else -1
+    at = text.find(_PLAIN_CALL_ID)
+    if at >= 0:
+        begin = at + len(_PLAIN_CALL_ID)
+        end = text.find("\r\n", begin, begin + _LONGEST)
+        if end > 0 and begin < end and " " not in text[begin:end]:
+            return owner_of_call(text[begin:end], count)
+    found = _CALL_ID.search(text)
+    return owner_of_call(found[1], count) if found is not None else -1
+
+
+def call_id_of(index: int, count: int, make: Callable[[], str]) -> str:
+    """A Call-ID from ``make()`` whose requests come to worker ``index``."""
+    while True:
+        text = make()
+        if count == 1 or owner_of_call(text, count) == index:
+            return text
