@@ -48,19 +48,30 @@ class HashTable:
             self.rows.delete(key)
             return
         if expires is None:
-            known = None if self.updateexpire else self.rows.expires(key)
-            at = known if known is not None else self.clock() + self.autoexpire if self.autoexpire else 0
+            at = self._end(None if self.updateexpire else self.rows.expires(key))
         else:
             at = self.clock() + expires if expires > 0 else 0
         self.rows.put(key, value, at)
 
     def add(self, key: str, step: int) -> int | None:
         """Count an item up or down; None where it is a text, or not there and without an initial value."""
-        value = self.get(key)
-        if not isinstance(value, int):
-            return None
-        self.put(key, value + step)
-        return value + step
+        counted: list[int] = []
+
+        def change(held: Item | None, at: float) -> tuple[Item | None, float]:
+            value = self.initval if held is None else held
+            if not isinstance(value, int):
+                return held, at
+            counted.append(value + step)
+            return value + step, self._end(at if held is not None else None)
+
+        self.rows.change(key, change)
+        return counted[-1] if counted else None
+
+    def _end(self, known: float | None) -> float:
+        """Until when a value that is set now stays, 0 for ever; ``known``: until when the one before would have."""
+        if known is not None and not self.updateexpire:
+            return known
+        return self.clock() + self.autoexpire if self.autoexpire else 0
 
     def seconds_left(self, key: str) -> int:
         """Seconds until an item expires, 0 for never and for what is not there."""

@@ -6,7 +6,7 @@ A failure that is not listed fails the run, and so does a listed case that passe
 
     python tests/conformance/ratchet.py [--suite corpus|language|wire|torture] [--write]
 
-``--write`` prints the lists as they would have to be, keeping the reasons that are there.
+``KAMC_WORKERS=3`` in the environment runs all of it with so many workers. ``--write`` prints the lists as they would have to be, keeping the reasons that are there.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ROOT = HERE.parent.parent
 SHARED = ROOT.parent / "shared"
 KNOWN = HERE / "known_failures"
 RERUNS = 3
-KAMC = f"{Path(sys.executable).parent / 'kamc'} run {{cfg}}"
+KAMC = f"{Path(sys.executable).parent / 'kamc'} run {{cfg}} --workers {os.environ.get('KAMC_WORKERS', '1')}"
 
 
 def run(command: list[str], cwd: Path, timeout: int) -> str:

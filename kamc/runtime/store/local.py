@@ -19,6 +19,8 @@ class Table(Protocol):
 
     def update(self, key: str, change: Callable[[Any], Any]) -> Any: ...
 
+    def change(self, key: str, change: Callable[[Any, float], tuple[Any, float]]) -> Any: ...
+
     def expires(self, key: str) -> float | None: ...
 
     def set_expires(self, key: str, expires: float) -> bool: ...
@@ -88,11 +90,16 @@ class LocalTable:
 
     def update(self, key: str, change: Callable[[Any], Any]) -> Any:
         """Atomic read-modify-write; ``change`` gets None for a missing key and returns None to delete."""
-        value = change(self.get(key))
+        return self.change(key, lambda value, expires: (change(value), expires))
+
+    def change(self, key: str, change: Callable[[Any, float], tuple[Any, float]]) -> Any:
+        """The same with the second at which the value ends, 0 for never."""
+        before = self.get(key)
+        value, expires = change(before, self._data[key][1] if before is not None else 0)
         if value is None:
             self._data.pop(key, None)
         else:
-            self._data[key] = (value, self._data.get(key, (None, 0))[1])
+            self._data[key] = (value, expires)
         return value
 
     def scan(self) -> Iterator[tuple[str, Any]]:
@@ -126,8 +133,8 @@ class MirroredTable(LocalTable):
         self._mirror.put(self._name, key, self._codec.pack(self._data[key][0]), expires)
         return True
 
-    def update(self, key: str, change: Callable[[Any], Any]) -> Any:
-        value = super().update(key, change)
+    def change(self, key: str, change: Callable[[Any, float], tuple[Any, float]]) -> Any:
+        value = super().change(key, change)
         if value is None:
             self._mirror.delete(self._name, key)
         else:

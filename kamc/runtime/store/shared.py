@@ -141,7 +141,7 @@ class SharedTable(LocalTable):
 
     # -- writing ---------------------------------------------------------------------------------------------------------
 
-    def _write(self, key: str, change: Callable[[Any, float], tuple[Any, float]]) -> Any:
+    def change(self, key: str, change: Callable[[Any, float], tuple[Any, float]]) -> Any:
         """Read, change and write in one transaction that keeps the others out. ``change`` gets the value and its end, and gives both."""
         outcome: list[Any] = [None]
 
@@ -166,11 +166,11 @@ class SharedTable(LocalTable):
     def put(self, key: str, value: Any, expires: float = 0) -> None:
         merge = self._codec.merge
         if merge is None:
-            self._write(key, lambda old, _: (value, expires))
+            self.change(key, lambda old, _: (value, expires))
             return
         known = self._entries.get(key)
         base = known[0] if known is not None else None
-        self._write(key, lambda old, _: (value if old is base else merge(base, value, old), expires))
+        self.change(key, lambda old, _: (value if old is base else merge(base, value, old), expires))
 
     def delete(self, key: str) -> bool:
         there: list[bool] = []
@@ -184,14 +184,11 @@ class SharedTable(LocalTable):
                 return None, 0
             return merge(base, None, old), expires
 
-        self._write(key, gone)
+        self.change(key, gone)
         return there[0] if there else False
 
-    def update(self, key: str, change: Callable[[Any], Any]) -> Any:
-        return self._write(key, lambda old, expires: (change(old), expires))
-
     def set_expires(self, key: str, expires: float) -> bool:
-        return self._write(key, lambda old, _: (old, expires)) is not None
+        return self.change(key, lambda old, _: (old, expires)) is not None
 
     def take_expired(self) -> list[tuple[str, Any]]:
         now = self._clock()
