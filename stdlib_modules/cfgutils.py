@@ -158,10 +158,11 @@ class Cfgutils(Module):
     def lock(self, ctx: Ctx, key: str, key2: str = "") -> int:
         """Wait until nobody else has the lock, and take it."""
         name = key + key2
-        while self._held(name):
-            self.rt.worker.waits.wait(self.lock_queue.setdefault(name, []).append, ctx)
-        while not self._taken(name):
-            self.rt.worker.waits.sleep(_RETRY, ctx)
+        while (held := self._held(name)) or not self._taken(name):
+            if held:
+                self.rt.worker.waits.wait(self.lock_queue.setdefault(name, []).append, ctx)
+            else:
+                self.rt.worker.waits.sleep(_RETRY, ctx)
         return self._take(name)
 
     @function(ANY)

@@ -6,7 +6,7 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, Message, Request
@@ -15,6 +15,15 @@ from kamc.runtime.sip.framing import StreamFramer
 
 #: what the phones call their server
 DOMAIN = "phones.test"
+
+
+class Talk(NamedTuple):
+    """A call that was answered, as the caller knows it."""
+
+    call_id: str
+    target: str
+    to: str
+    routes: list[str]
 
 
 class Phone:
@@ -107,6 +116,10 @@ class Phone:
 
     def call(self, other: Phone) -> None:
         """A call from ring to hangup; each side hears all of it."""
+        self.hang_up(other, self.dial(other))
+
+    def dial(self, other: Phone) -> Talk:
+        """A call from ring to answer."""
         call_id = f"call-{self.user}-{self.serial}"
         self.request("INVITE", f"sip:{other.user}@{DOMAIN}", call_id=call_id)
         invite = other.until("INVITE")
@@ -117,7 +130,10 @@ class Phone:
         target, to = header(ok, "Contact").strip("<>"), header(ok, "To")
         self.request("ACK", target, *routes, call_id=call_id, to=to)
         other.until("ACK")
-        self.request("BYE", target, *routes, call_id=call_id, to=to, cseq=2)
+        return Talk(call_id, target, to, routes)
+
+    def hang_up(self, other: Phone, talk: Talk) -> None:
+        self.request("BYE", talk.target, *talk.routes, call_id=talk.call_id, to=talk.to, cseq=2)
         other.answer(other.until("BYE"), "200 OK")
         self.until("SIP/2.0 200")
 

@@ -60,12 +60,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.mark.parametrize("base", [DEFAULT, ROOT / "samples" / "kamailio.cfg"], ids=["default", "sample"])
-def test_phones_of_every_transport_call_each_other(serve: Callable[..., Server], tmp_path: Path, base: Path) -> None:
+SAMPLE = ROOT / "samples" / "kamailio.cfg"
+
+
+@pytest.mark.parametrize(("base", "workers"), [(DEFAULT, "1"), (SAMPLE, "1"), (SAMPLE, "3")], ids=["default", "sample", "sample-3-workers"])
+def test_phones_of_every_transport_call_each_other(serve: Callable[..., Server], tmp_path: Path, base: Path, workers: str) -> None:
     if not base.is_file():
         pytest.skip(f"{base.name} of Kamailio is not there")
     streams, secure = free_port(), free_port()
-    server = serve(configuration(base, tmp_path), "-l", f"tcp:127.0.0.1:{streams}", "-l", f"tls:127.0.0.1:{secure}", "--alias", DOMAIN)
+    server = serve(configuration(base, tmp_path), "-l", f"tcp:127.0.0.1:{streams}", "-l", f"tls:127.0.0.1:{secure}", "--alias", DOMAIN, "--workers", workers)
     ports = {"udp": server.port, "tcp": streams, "ws": streams, "tls": secure, "wss": secure}
     phones = [Phone(transport, transport, port) for transport, port in ports.items()]
     try:
