@@ -80,10 +80,10 @@ class Datapath(Destinations):
                 text = changed
             peers = self.worker.peers
             if peers is not None:
-                owner = peers.owner(text)
+                data = text.encode("latin-1", "replace") if hooks.incoming_filters else data
+                owner = peers.owner(data)
                 if owner != peers.index:
-                    place = listener.proto, listener.host, listener.port
-                    peers.hand_over(owner, text.encode("latin-1", "replace"), place, address[0], address[1], conn, proto)
+                    peers.hand_over(owner, (listener.proto, listener.host, listener.port), [(data, address, conn, proto)])
                     return
         try:
             msg = parse_message(text)

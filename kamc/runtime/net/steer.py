@@ -15,11 +15,13 @@ from zlib import crc32
 #: what one digit of a branch can say
 MOST_WORKERS: Final = 16
 
-_CALL_ID: Final = re.compile(r"\n(?:call-id|i)[ \t]*:[ \t]*(?:\r?\n[ \t]+)?([^ \t\r\n]+)", re.IGNORECASE)
+_CALL_ID: Final = re.compile(rb"\n(?:call-id|i)[ \t]*:[ \t]*(?:\r?\n[ \t]+)?([^ \t\r\n]+)", re.IGNORECASE)
 #: the first Via's branch, when it is one with the cookie
-_BRANCH: Final = re.compile(r"\n(?:via|v)[ \t]*:[^\r\n,]*;[ \t]*branch[ \t]*=[ \t]*z9hG4bK([0-9a-f])", re.IGNORECASE)
-_PLAIN_CALL_ID: Final = "\nCall-ID: "
+_BRANCH: Final = re.compile(rb"\n(?:via|v)[ \t]*:[^\r\n,]*;[ \t]*branch[ \t]*=[ \t]*z9hG4bK([0-9a-f])", re.IGNORECASE)
+_PLAIN_CALL_ID: Final = b"\nCall-ID: "
 _LONGEST: Final = 512
+#: what a message says -> whose it is
+Owner = Callable[[bytes], int]
 
 
 def owner_of_call(call_id: str, count: int) -> int:
@@ -32,21 +34,23 @@ def holder_of(ip: str, count: int) -> int:
     return crc32(ip.encode("latin-1", "replace")) % count
 
 
-def owner(text: str, count: int) -> int:
+def owner(data: bytes, count: int) -> int:
     """The worker, of ``count``, that a message belongs to; -1 when whoever has it may keep it."""
-    if text.startswith("SIP/2.0 "):
-        found = _BRANCH.search(text)
+    if data.startswith(b"SIP/2.0 "):
+        found = _BRANCH.search(data)
         if found is not None:
             number = int(found[1], 16)
             return number if number < count else -1
-    at = text.find(_PLAIN_CALL_ID)
+    at = data.find(_PLAIN_CALL_ID)
     if at >= 0:
         begin = at + len(_PLAIN_CALL_ID)
-        end = text.find("\r\n", begin, begin + _LONGEST)
-        if end > 0 and begin < end and " " not in text[begin:end]:
-            return owner_of_call(text[begin:end], count)
-    found = _CALL_ID.search(text)
-    return owner_of_call(found[1], count) if found is not None else -1
+        end = data.find(b"\r\n", begin, begin + _LONGEST)
+        if end > begin:
+            call_id = data[begin:end]
+            if b" " not in call_id:
+                return crc32(call_id) % count
+    found = _CALL_ID.search(data)
+    return crc32(found[1]) % count if found is not None else -1
 
 
 def call_id_of(index: int, count: int, make: Callable[[], str]) -> str:

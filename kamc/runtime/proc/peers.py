@@ -23,8 +23,10 @@ from kamc.runtime.store.shared import Marks
 if TYPE_CHECKING:
     from kamc.runtime.proc.worker import Worker
 
-_BATCH: Final = 64
 _READ: Final = 1 << 20
+_ROOM: Final = socket.CMSG_SPACE(4)
+#: bytes of messages in one parcel: well below what a datagram may have
+_PARCEL: Final = 1 << 16
 #: what may wait for one worker, and the bytes that its inbox should take
 _MOST_WAITING: Final = 20_000
 _BUFFER: Final = 1 << 22
@@ -95,9 +97,9 @@ class Peers:
 
     # -- whose -----------------------------------------------------------------------------------------------------------
 
-    def owner(self, text: str) -> int:
+    def owner(self, data: bytes) -> int:
         """Who owns a message: this worker, or another one."""
-        number = owner(text, self.count)
+        number = owner(data, self.count)
         return self.index if number < 0 else number
 
     def owner_of_call(self, call_id: str) -> int:
@@ -159,33 +161,42 @@ class Peers:
     # -- in --------------------------------------------------------------------------------------------------------------
 
     def readable(self) -> None:
-        recvmsg, room = self.inbox.recvmsg, socket.CMSG_SPACE(4)
-        for _ in range(_BATCH):
-            try:
-                data, ancillary, _, _ = recvmsg(_READ, room)
-            except (BlockingIOError, InterruptedError):
-                return
-            words = marshal.loads(data)
-            fd = -1
-            for level, kind, packed in ancillary:
-                if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                    fd = int.from_bytes(packed[:4], "little")
-            try:
-                if fd >= 0:
-                    self._on_connection(fd, *words[1:])
-                else:
-                    getattr(self, f"_on_{words[0]}")(*words[1:])
-            except Exception as err:
-                self.worker.datapath.report(err, None)
+        """One parcel: the loop comes back at once when there are more."""
+        try:
+            data, ancillary, _, _ = self.inbox.recvmsg(_READ, _ROOM)
+        except (BlockingIOError, InterruptedError):
+            return
+        words = marshal.loads(data)
+        fd = -1
+        for level, kind, packed in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fd = int.from_bytes(packed[:4], "little")
+        try:
+            if fd >= 0:
+                self._on_connection(fd, *words[1:])
+            else:
+                getattr(self, f"_on_{words[0]}")(*words[1:])
+        except Exception as err:
+            self.worker.datapath.report(err, None)
 
-    def hand_over(self, to: int, data: bytes, place: tuple[str, str, int], ip: str, port: int, conn: int, proto: str) -> None:
-        """A message that came here and belongs to another worker."""
-        self.tell(to, "message", data, place, ip, port, conn, proto)
+    def hand_over(self, to: int, place: tuple[str, str, int], rows: list[tuple[bytes, tuple[Any, ...], int, str]]) -> None:
+        """Messages that came here and belong to another worker: bytes, where from, connection, transport."""
+        if len(rows) == 1 or sum(len(row[0]) for row in rows) < _PARCEL:
+            self.tell(to, "messages", place, rows)
+        else:
+            for row in rows:
+                self.tell(to, "messages", place, [row])
 
-    def _on_message(self, data: bytes, place: tuple[str, str, int], ip: str, port: int, conn: int, proto: str) -> None:
+    def _on_messages(self, place: tuple[str, str, int], rows: list[tuple[bytes, tuple[Any, ...], int, str]]) -> None:
         listener = self.worker.listener_at(place)
-        if listener is not None:
-            self.worker.datapath.received(data, listener, (ip, port), conn, proto, own=True)
+        if listener is None:
+            return
+        datapath = self.worker.datapath
+        for data, address, conn, proto in rows:
+            try:
+                datapath.received(data, listener, address, conn, proto, own=True)
+            except Exception as err:
+                datapath.report(err, None)
 
     def _on_connection(self, fd: int, place: tuple[str, str, int], ip: str, port: int, named: bool) -> None:
         sock = socket.socket(fileno=fd)

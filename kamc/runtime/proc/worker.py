@@ -24,7 +24,7 @@ from kamc.runtime.net.datapath import Datapath
 from kamc.runtime.net.endpoint import DATAGRAM, Flow, Listener
 from kamc.runtime.net.sctp import SctpEndpoint
 from kamc.runtime.net.tcp import TcpHub
-from kamc.runtime.net.udp import UdpEndpoint
+from kamc.runtime.net.udp import SteeredEndpoint, UdpEndpoint
 from kamc.runtime.proc.generations import Generations
 from kamc.runtime.proc.heap import INTERVAL as HEAP_INTERVAL
 from kamc.runtime.proc.heap import Heap
@@ -208,9 +208,16 @@ class Worker:
         if listener.proto not in DATAGRAM:
             self.streams.serve(loop, listener, sock)
             return
-        kind = UdpEndpoint if listener.proto == "udp" else SctpEndpoint
+        datapath = self.datapath
+        endpoint: UdpEndpoint | SctpEndpoint
+        if listener.proto == "sctp":
+            endpoint = SctpEndpoint(listener, sock, datapath.received)
+        elif self.peers is None:
+            endpoint = UdpEndpoint(listener, sock, datapath.received)
+        else:
+            endpoint = SteeredEndpoint(listener, sock, datapath.received, self.peers, lambda: not datapath.hooks.incoming_filters)
         loop.direct.remove_direct(sock.fileno())
-        loop.direct.add_direct(sock.fileno(), self._guarded(kind(listener, sock, self.datapath.received).readable))
+        loop.direct.add_direct(sock.fileno(), self._guarded(endpoint.readable))
 
     def _stop_reading(self, listener: Listener, sock: socket.socket) -> None:
         loop = self.loop
