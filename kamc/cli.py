@@ -6,6 +6,7 @@ import argparse
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from kamc import __version__, commands
@@ -139,6 +140,7 @@ def _run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument("--hang-timeout", type=int, default=15, metavar="SECONDS", help="replace a worker that does not serve for so long (default: 15, 0: never)")
     run.add_argument("--store", metavar="DIR", help="keep contacts, hash tables and variables here across restarts")
     run.add_argument("--bundle", help=argparse.SUPPRESS)
+    run.set_defaults(daemon=False, syslog=False, pgid_file=None, overrides={}, program="kamc")
     run.add_argument("--server-id", dest="server_id", type=int)
     for flag in ("-E", "-e", "-D", "-S", "-K", "-r", "-R", "-v", "--all-errors"):
         run.add_argument(flag, dest="ignored", action="count", default=0, help=argparse.SUPPRESS)
@@ -148,6 +150,10 @@ def _run_options(run: argparse.ArgumentParser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Maps outcomes to exit statuses."""
+    if argv is None and Path(sys.argv[0]).name == "kamailio":
+        from kamc import kamailio
+
+        return kamailio.main()
     args = list(sys.argv[1:] if argv is None else argv)
     try:
         options = make_parser().parse_args(args)

@@ -53,7 +53,7 @@ def compiled_from(options: argparse.Namespace, path: str, *, syntax_only: bool =
 
     substs = [(word, rule) for word in ("subst", "substdef", "substdefs") for rule in getattr(options, word)]
     return compile_cfg(path, parse_defines(options.defines), loadpath=options.loadpath, allow_missing=options.allow_missing, compat=options.compat,
-                       substs=substs, syntax_only=syntax_only, target=target,
+                       substs=substs, prologue=getattr(options, "prologue", ""), syntax_only=syntax_only, target=target,
                        read=read or load_text)  # fmt: skip
 
 
@@ -117,15 +117,31 @@ def run(options: argparse.Namespace) -> int:
     if options.bundle:
         return OK
     if options.check_only:
-        print("config file ok, exiting...")
+        print("config file ok, exiting...", file=sys.stderr if options.program == "kamc.kamailio" else sys.stdout)
         return OK
     return Supervisor(files, base, Options(
         listen=options.listen, aliases=options.aliases, debug=options.debug, debug_level=options.debug_level, work_dir=options.work_dir,
         run_dir=options.run_dir, pid_file=os.path.abspath(options.pid_file) if options.pid_file else None, user=options.user, group=options.group,
         no_tcp=options.no_tcp, server_id=options.server_id, store=os.path.abspath(options.store) if options.store else None,
-        hang_timeout=options.hang_timeout, workers=options.workers, argv=["kamc", *options.argv],
-        rebuild=[sys.executable, "-m", "kamc", *options.argv, "--bundle"], watch=options.watch, watched=watched,
+        hang_timeout=options.hang_timeout, workers=options.workers, argv=[options.program.replace("kamc.", ""), *options.argv],
+        rebuild=[sys.executable, "-m", options.program, *options.argv, "--bundle"], watch=options.watch, watched=watched,
+        daemon=options.daemon, syslog=options.syslog, pgid_file=os.path.abspath(options.pgid_file) if options.pgid_file else None, overrides=options.overrides,
     )).run()  # fmt: skip
+
+
+def show_expanded(options: argparse.Namespace, path: str) -> int:
+    """Print a configuration as it is read: with what it includes, with its defines filled in, without what its ifdefs leave out."""
+    from kamc.diagnostics import DiagnosticSink
+    from kamc.parser import parse_file
+    from kamc.printer import print_cfg
+
+    sink = DiagnosticSink()
+    cfg = parse_file(path, sink, parse_defines(options.defines), prologue=options.prologue)
+    report(sink.items)
+    if cfg is None or sink.has_errors:
+        return BAD_CONFIG
+    print(print_cfg(cfg), end="")
+    return OK
 
 
 def _built(options: argparse.Namespace, path: str) -> tuple[dict[str, bytes] | None, str, list[str]]:

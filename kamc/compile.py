@@ -38,6 +38,7 @@ def compile_cfg(
     compat: str = "head",
     env: Mapping[str, str] | None = None,
     substs: Iterable[tuple[str, str]] = (),
+    prologue: str = "",
     syntax_only: bool = False,
     target: str | None = None,
     read: Callable[[str], str] = load_text,
@@ -46,7 +47,7 @@ def compile_cfg(
     sink = DiagnosticSink()
     environment = env if env is not None else os.environ
     with compiling():
-        cfg = parse_file(path, sink, defines, environment, compat, read, substs)
+        cfg = parse_file(path, sink, defines, environment, compat, read, substs, prologue)
         if cfg is None or not check_depth(cfg, sink):
             return Compiled(None, tuple(sink.items))
         if syntax_only:

@@ -142,6 +142,7 @@ def _master() -> Any:
 
 
 _NO_OWNER: Any = None
+_COMMAND_LINE = "<command line>"
 
 
 class CfgLexer:
@@ -149,7 +150,7 @@ class CfgLexer:
 
     tokens: ClassVar[tuple[str, ...]] = TOKENS
 
-    def __init__(self, entry: SourceFile, pp: Preprocessor, sink: DiagnosticSink) -> None:
+    def __init__(self, entry: SourceFile, pp: Preprocessor, sink: DiagnosticSink, prologue: str = "") -> None:
         self.pp = pp
         self.sink = sink
         self.mode = "MAXCOMPAT"
@@ -165,6 +166,10 @@ class CfgLexer:
         #: a substitution that failed: Kamailio notices at the token after it
         self._bad_subst: int | None = None
         self._push(entry, ())
+        if prologue:
+            self._push(SourceFile(_COMMAND_LINE, prologue), ())
+            # no file that anybody could look for
+            self.pp.files.pop()
 
     # -- PLY's side ------------------------------------------------------------------------------------------------------
 

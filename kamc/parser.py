@@ -315,6 +315,7 @@ def parse_file(
     compat: str = "head",
     read: Any = load_text,
     substs: Iterable[tuple[str, str]] = (),
+    prologue: str = "",
 ) -> n.CfgFile | None:
     """Parse a configuration and what it includes. Returns None when it cannot be read at all."""
     try:
@@ -322,7 +323,7 @@ def parse_file(
     except OSError as err:
         sink.error("K0201", None, f"cannot read {path}: {err.strerror or err}")
         return None
-    return parse_text(text, path, sink, defines, env, compat, read, substs)
+    return parse_text(text, path, sink, defines, env, compat, read, substs, prologue)
 
 
 def parse_text(
@@ -334,8 +335,9 @@ def parse_text(
     compat: str = "head",
     read: Any = load_text,
     substs: Iterable[tuple[str, str]] = (),
+    prologue: str = "",
 ) -> n.CfgFile | None:
-    """Parse text as if it were the file ``name``. The tree is returned also when there were errors, for the checker."""
+    """Parse text as if it were the file ``name``; ``prologue`` is read before it. The tree is returned also when there were errors, for the checker."""
     pp = Preprocessor(sink, read, os.environ if env is None else env, compat)
     entry = SourceFile(name, text)
     for key, value in (defines or {}).items():
@@ -344,7 +346,7 @@ def parse_text(
         problem = pp.directive(word, f'"{rule}"', Span(entry, 0, 0))
         if problem:
             sink.error("K0204", None, f"--{word}: {problem}")
-    lexer = CfgLexer(entry, pp, sink)
+    lexer = CfgLexer(entry, pp, sink, prologue)
     grammar = CfgGrammar()
     grammar.sink = sink
     stream = grammar.stream = TokenStream(lexer)

@@ -38,7 +38,7 @@ class MemoryLog(Log):
         super().__init__(level)
         self.lines: list[str] = []
 
-    def write(self, level: int, text: str, module: str = "<core>") -> None:
+    def write(self, level: int, text: str, module: str = "") -> None:
         self.lines.append(text.rstrip("\n"))
 
 

@@ -24,9 +24,9 @@ HONOURED: Final = frozenset({
 
 #: accepted, and nothing is lost: they tune processes, memory and system calls that kamc does not have
 TUNING: Final = {
-    "children": "every worker serves all sockets: see docs/workers.md", "tcp_children": "every worker serves all sockets: see docs/workers.md", "sctp_children": "every worker serves all sockets: see docs/workers.md",
-    "socket_workers": "every worker serves all sockets: see docs/workers.md", "tcp_main_threads": "every worker serves all sockets: see docs/workers.md", "tls_threads_mode": "there are no threads",
-    "udp_receiver_mode": "every worker serves all sockets: see docs/workers.md",
+    "children": "see docs/workers.md", "tcp_children": "see docs/workers.md", "sctp_children": "see docs/workers.md",
+    "socket_workers": "see docs/workers.md", "tcp_main_threads": "see docs/workers.md", "tls_threads_mode": "there are no threads",
+    "udp_receiver_mode": "see docs/workers.md",
     "tcp_poll_method": "the event loop chooses it", "tcp_fd_cache": "connections do not move between processes", "tcp_buf_write": "writes are always queued",
     "tcp_wq_blk_size": "queues grow as needed", "tcp_clone_rcvbuf": "messages are never shared", "tcp_check_timer": "connections are looked at every second",
     "tcp_wait_data": "sends are queued from the start",

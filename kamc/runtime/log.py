@@ -1,4 +1,5 @@
-"""Kamailio's log layout on stderr: `` N(PID) LEVEL: {prefix}module: text``, one write per line, latin-1."""
+"""Kamailio's log layout on stderr: `` N(PID) LEVEL: {prefix}module [file:line]: function(): text``, one write per line, latin-1. What the script
+writes has ``<script>`` for a module and no place."""
 
 from __future__ import annotations
 
@@ -17,6 +18,23 @@ _SYSLOG: Final[dict[int, int]] = {-5: syslog.LOG_ALERT, -4: syslog.LOG_CRIT, -3:
 #: lines of one kind that are written in one second
 BURST: Final = 100
 _MOST_KINDS: Final = 1000
+
+
+#: stands for the module of lines that the configuration writes
+SCRIPT: Final = "<script>"
+
+
+def _place(module: str) -> str:
+    """``module [file:line]: function()`` of whoever writes a line."""
+    frame = sys._getframe(1)
+    while frame.f_code.co_filename == __file__ and frame.f_back is not None:
+        frame = frame.f_back
+    code = frame.f_code
+    _, found, path = code.co_filename.rpartition("/stdlib_modules/")
+    if not found:
+        path = code.co_filename.rpartition("/runtime/")[2]
+    name = module or (path.partition("/")[0].removesuffix(".py") if found else "<core>")
+    return f"{name} [{path}:{frame.f_lineno}]: {code.co_name}()"
 
 
 class Log:
@@ -62,8 +80,10 @@ class Log:
             self._prefix = make(ctx)
         return self._prefix
 
-    def write(self, level: int, text: str, module: str = "<core>") -> None:
-        """Write a line whatever the level. A missing line end is added."""
+    def write(self, level: int, text: str, module: str = "") -> None:
+        """Write a line whatever the level. A missing line end is added. ``module`` is where it comes from, by default the caller's."""
+        if module != SCRIPT:
+            module = _place(module)
         name = NAMES[max(-5, min(3, level))]
         prefix = self.prefix
         if self.to_syslog:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(slots=True)
@@ -26,6 +27,12 @@ class Options:
     hang_timeout: int = 15
     #: how many workers serve; 0 for as many as the configuration wants processes, and no more than there are processors
     workers: int = 1
+    #: go into the background; write to syslog unless log_stderror says otherwise; file for the process group
+    daemon: bool = False
+    syslog: bool = False
+    pgid_file: str | None = None
+    #: core parameters that the command line has the last word about
+    overrides: dict[str, Any] = field(default_factory=dict)
     argv: list[str] = field(default_factory=list)
     #: compiles the configuration again, into a file whose name is put behind it; empty when there is nothing to compile
     rebuild: list[str] = field(default_factory=list)

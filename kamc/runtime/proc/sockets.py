@@ -56,7 +56,7 @@ class Wanted:
 
     def __init__(self, params: Mapping[str, Any], options: Options) -> None:
         self.params, self.options = params, options
-        self.core = dict(params["core"])
+        self.core = dict(params["core"]) | options.overrides
         items = [parse_option(text) for text in options.listen] or params["listen"]
         found, self.unserved = resolve_listeners(items, int(self.core.get("port", 0)) or 5060, self._served(), six=bool(self.core.get("auto_bind_ipv6", 0)))
         if not found:

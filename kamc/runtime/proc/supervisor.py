@@ -13,6 +13,7 @@ import secrets
 import selectors
 import shutil
 import signal
+import syslog
 import tempfile
 import time
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ from kamc.runtime.net.listen import parse_option
 from kamc.runtime.net.steer import MOST_WORKERS
 from kamc.runtime.proc import notify
 from kamc.runtime.proc.channel import Channel
+from kamc.runtime.proc.daemon import Detached, detach, leave_terminal
 from kamc.runtime.proc.desk import Desk
 from kamc.runtime.proc.link import Link
 from kamc.runtime.proc.options import Options
@@ -92,8 +94,12 @@ class Supervisor:
         self.files, self.base, self.options = dict(files), base, options
         self.params = read_params(files)
         self.core = dict(self.params["core"])
-        self.log = Log(self._level(self.core))
+        self.core |= options.overrides
+        self.log = Log(self._level(self.core), to_syslog=self._opens_syslog())
+        self.detached: Detached | None = None
+        self.starting = True
         self.generation = 1
+        self.folder = os.getcwd()
         self.sockets: dict[Listener, Bound] = {}
         self.workers: dict[int, Handle] = {}
         #: how many workers there are to be, and what they share when they are several
@@ -105,7 +111,7 @@ class Supervisor:
         self.signals: list[int] = []
         self.wake: tuple[int, int] = (-1, -1)
         self.selector = selectors.DefaultSelector()
-        self.reloader = Reloader(self, options.rebuild, os.getcwd())
+        self.reloader = Reloader(self, options.rebuild, self.folder)
         self.desk = Desk(self)
         self.store = options.store or ""
         self.secret = secrets.token_hex(8)
@@ -120,19 +126,33 @@ class Supervisor:
 
     def overrides(self, core: Mapping[str, Any]) -> dict[str, Any]:
         """Core parameters that the command line has the last word about."""
-        found: dict[str, Any] = {"debug": self._level(core)}
+        found: dict[str, Any] = {"debug": self._level(core), **self.options.overrides}
         if self.options.server_id is not None:
             found["server_id"] = self.options.server_id
         return found
 
     @property
     def run_dir(self) -> str:
-        return self.options.run_dir or str(self.core.get("rundir", "")) or "."
+        """Where sockets are, from the folder that the server was started in."""
+        return os.path.join(self.folder, self.options.run_dir or str(self.core.get("rundir", "")) or "")
 
     # -- start -----------------------------------------------------------------------------------------------------------
 
+    def _opens_syslog(self) -> bool:
+        """Whether lines go to syslog, which is open then."""
+        if not self.options.syslog or self.core.get("log_stderror", 0):
+            return False
+        facility = str(self.core.get("log_facility", "LOG_DAEMON"))
+        syslog.openlog(str(self.core.get("log_name") or "kamailio"), syslog.LOG_PID, getattr(syslog, facility, syslog.LOG_DAEMON))
+        return True
+
     def run(self) -> int:
-        """Serve until told to end. Returns the exit status."""
+        """Serve until told to end. Returns the exit status; in the background, that of the start to whoever started it."""
+        if self.options.daemon:
+            one = detach()
+            if isinstance(one, int):
+                return one
+            self.detached = one
         try:
             self.prepare()
         except (ConfigError, OSError) as err:
@@ -150,6 +170,10 @@ class Supervisor:
         self.desk.open_control()
         self.desk.watch(self.options.watched)
         notify.notify("READY=1", f"MAINPID={os.getpid()}")
+        if self.detached is not None:
+            leave_terminal(keep_stderr=not self.log.to_syslog)
+            self.detached.serves()
+            self.starting = False
         try:
             return self.loop()
         finally:
@@ -157,14 +181,13 @@ class Supervisor:
 
     def prepare(self) -> None:
         """Folders, sockets, pid file. Raises ConfigError or OSError with a sentence for the user."""
-        if self.options.run_dir:
-            os.makedirs(self.options.run_dir, exist_ok=True)
+        os.makedirs(self.run_dir, exist_ok=True)
         wanted = Wanted(self.params, self.options)
         if wanted.unserved:
             self.log.warning("not listening on %s: TLS needs enable_tls=yes and module tls, SCTP needs module sctp and a kernel that has it", " ".join(wanted.unserved))
         self.sockets = wanted.open(activated(notify.inherited_sockets()), self.wanted)
-        if self.options.work_dir:
-            os.chdir(self.options.work_dir)
+        if self.options.work_dir or self.detached is not None:
+            os.chdir(self.options.work_dir or "/")
         self.write_pid_file()
         self.drop_privileges()
         if self.store:
@@ -188,13 +211,17 @@ class Supervisor:
         if self.options.pid_file:
             with open(self.options.pid_file, "w", encoding="ascii") as out:
                 out.write(f"{os.getpid()}\n")
+        if self.options.pgid_file:
+            with open(self.options.pgid_file, "w", encoding="ascii") as out:
+                out.write(f"{os.getpgid(0)}\n")
 
     def clean_up(self) -> None:
         """What the server leaves in the file system goes."""
         self.desk.close()
-        if self.options.pid_file:
-            with contextlib.suppress(OSError):
-                os.unlink(self.options.pid_file)
+        for path in (self.options.pid_file, self.options.pgid_file):
+            if path:
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
         if not self.options.store:
             shutil.rmtree(self.store, ignore_errors=True)
 
@@ -223,7 +250,7 @@ class Supervisor:
             bound.close()
         self.files, self.base, self.sockets, self.generation = files, base, sockets, number
         self.params = read_params(files)
-        self.core = dict(self.params["core"])
+        self.core = dict(self.params["core"]) | self.options.overrides
         self.log.level = self._level(self.core)
 
     # -- workers ---------------------------------------------------------------------------------------------------------
@@ -272,7 +299,12 @@ class Supervisor:
             traceback.print_exc()
             return 3
 
+        if self.detached is not None and self.starting:
+            self.detached.forget()
+
         def ready() -> None:
+            if self.detached is not None and self.starting:
+                leave_terminal(keep_stderr=not self.log.to_syslog)
             os.write(write, b"+")
             os.close(write)
 
@@ -283,7 +315,7 @@ class Supervisor:
             return 1
 
     def make_worker(self, index: int, channel: Channel, *, first: bool) -> Worker:
-        log = Log(self.log.level, index + 1)
+        log = Log(self.log.level, index + 1, to_syslog=self.log.to_syslog)
         worker = Worker(log, index=index, mirror=Mirror(self.store, log, lasting=self.options.store is not None), secret=self.secret, exchange=self.exchange)
         worker.beginning = first and not index
         worker.argv = self.options.argv
