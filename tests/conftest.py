@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,9 +54,18 @@ def parse() -> Callable[[str], tuple[CfgFile | None, DiagnosticSink]]:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Callable[..., Bench]:
+def bench(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
     """A server in memory, on a virtual clock."""
-    return lambda text, **options: Bench(tmp_path, text, **options)
+    made: list[Bench] = []
+
+    def make(text: str, **options: Any) -> Bench:
+        made.append(Bench(tmp_path, text, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        for database in one.worker.rt.databases.values() if one.worker.rt is not None else ():
+            database.close()
 
 
 class Server:

@@ -6,10 +6,11 @@ Modules ask ``rt.database(url)`` and call :class:`Database`. A query of a driver
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 
 from kamc.errors import ConfigError
 
@@ -68,6 +69,14 @@ class Database:
     def select(self, table: str, columns: Sequence[str] = (), where: Where = (), *, order: str = "", limit: int = 0) -> Rows:
         """Rows of a table; no columns stand for all of them, a limit of 0 for none. Raises DbError."""
         return self._run(self._connection.select, table, columns, where, order, limit)
+
+    def found(self, module: str, table: str, columns: Sequence[str] = (), where: Where = (), *, limit: int = 0) -> list[tuple[Cell, ...]] | None:
+        """Rows as ``select`` gives them. None, and an error in the log, when the database does not answer."""
+        try:
+            return self.select(table, columns, where, limit=limit).rows
+        except DbError as err:
+            self._rt.log.error("%s: table %s: %s", module, table, err)
+            return None
 
     def insert(self, table: str, row: Mapping[str, Cell]) -> None:
         self._run(self._connection.insert, table, row)
@@ -139,6 +148,27 @@ def epoch_seconds(cell: Cell) -> float:
     if isinstance(cell, float) and _JULIAN_DAYS[0] <= cell <= _JULIAN_DAYS[1]:
         return round((cell - _JULIAN_EPOCH) * 86400)
     return float(cell)
+
+
+class Url(NamedTuple):
+    """The parts of a database URL; empty, and 0, for those that it does not name."""
+
+    user: str
+    password: str
+    host: str
+    port: int
+    name: str
+
+
+_URL: Final = re.compile(r"[A-Za-z0-9_]+://(?:(?P<user>[^:@/]*)(?::(?P<password>.*))?@)?(?P<host>\[[^\]]*\]|[^:/@]*)(?::(?P<port>\d+))?/(?P<name>[^/?]+)")
+
+
+def parse_url(url: str) -> Url:
+    """``driver://user:password@host:port/name``, as Kamailio reads it: nothing is percent-encoded, a password may hold anything. Raises DbError."""
+    found = _URL.fullmatch(url)
+    if found is None:
+        raise DbError("the URL is not driver://user:password@host:port/database")
+    return Url(found["user"] or "", found["password"] or "", (found["host"] or "").strip("[]"), int(found["port"] or 0), found["name"])
 
 
 def shown(url: str) -> str:

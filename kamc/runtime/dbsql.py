@@ -101,7 +101,8 @@ class SqlConnection:
 
     def raw(self, text: str) -> Rows | None:
         def work(connection: sa.Connection) -> Rows | None:
-            result = connection.exec_driver_sql(text)
+            # a percent sign stands for itself
+            result = connection.execution_options(no_parameters=True).exec_driver_sql(text)
             return self._rows(result) if result.returns_rows else None
 
         characters = _characters(text)

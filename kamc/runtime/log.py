@@ -40,11 +40,13 @@ def _place(module: str) -> str:
 class Log:
     """``level`` is the highest level that is written. ``rank`` is the process number in front of the pid."""
 
-    __slots__ = ("_burst", "_fd", "_prefix", "_prefix_ctx", "_prefix_format", "clock", "level", "rank", "to_syslog")
+    __slots__ = ("_burst", "_fd", "_prefix", "_prefix_ctx", "_prefix_format", "clock", "divert", "level", "rank", "to_syslog")
 
     def __init__(self, level: int = 0, rank: int = 0, *, to_syslog: bool = False) -> None:
         self.level, self.rank, self.to_syslog = level, rank, to_syslog
         self._fd = 2
+        #: takes the lines instead: module log_custom
+        self.divert: Callable[[bytes], object] | None = None
         self.clock = time.monotonic
         #: text before its values are put in → the second that is counted, how many lines it had in it
         self._burst: dict[str, tuple[int, int]] = {}
@@ -86,6 +88,9 @@ class Log:
             module = _place(module)
         name = NAMES[max(-5, min(3, level))]
         prefix = self.prefix
+        if self.divert is not None:
+            self.divert(f"({os.getpid()}) {name}: {prefix}{module}: {text.rstrip()}\n".encode("latin-1", "replace"))
+            return
         if self.to_syslog:
             syslog.syslog(_SYSLOG[max(-5, min(3, level))], f"{name}: {prefix}{module}: {text.rstrip()}")
             return
