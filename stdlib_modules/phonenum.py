@@ -36,11 +36,11 @@ class Described:
 class Phonenum(Module):
     name = "phonenum"
     kept = ("found",)
+    ignored_params = ("resid",)
 
     class Params:
         smode: int = 0
         shortcode: int = 0
-        resid: str = ""
 
     def mod_init(self) -> None:
         try:

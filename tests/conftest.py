@@ -64,8 +64,10 @@ def bench(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
 
     yield make
     for one in made:
-        for database in one.worker.rt.databases.values() if one.worker.rt is not None else ():
-            database.close()
+        if one.worker.rt is not None:
+            one.worker.rt.release()
+            for database in one.worker.rt.databases.values():
+                database.close()
 
 
 class Server:
