@@ -18,26 +18,13 @@ from kamc.errors import ConfigError
 from kamc.runtime.context import Ctx
 from kamc.runtime.pv.bind import BoundPv
 from kamc.runtime.sip.message import SipMessage
-from kamc.runtime.sip.multipart import boundary_of, find_part, mime_type
+from kamc.runtime.sip.multipart import find_sdp
 from kamc.runtime.sip.sdp import Sdp, SdpError, Stream, parse_sdp
 from stdlib_modules.textopsx.iterators import Iterators, line_pieces
 
-_TYPE: Final = "application/sdp"
 _LEVELS: Final = range(-5, 5)
 _FAMILIES: Final = {"IP4": 4, "IP6": 6}
 _STREAM_FIELD: Final = re.compile(r"m(\d+):(raw|b:[A-Z]+|rtp:port|rtcp:port)\Z")
-
-
-def find_sdp(msg: SipMessage) -> tuple[int, str] | None:
-    """Where the description begins in the message, and its text; None when there is none."""
-    if not msg.body:
-        return None
-    kind = mime_type(msg.value("content-type"))
-    if kind == _TYPE:
-        return msg.body_start, msg.body
-    boundary = boundary_of(msg)
-    part = find_part(msg.body, boundary, _TYPE) if boundary is not None else None
-    return (msg.body_start + part[0], part[1]) if part is not None else None
 
 
 class Description:

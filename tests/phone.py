@@ -95,18 +95,19 @@ class Phone:
                 return text
             assert text.startswith("SIP/2.0 1"), text
 
-    def request(self, method: str, uri: str, *lines: str, call_id: str = "", to: str = "", cseq: int = 1) -> None:
+    def request(self, method: str, uri: str, *lines: str, call_id: str = "", to: str = "", cseq: int = 1, body: str = "") -> None:
         self.serial += 1
         self.send(f"{method} {uri} SIP/2.0\r\nVia: SIP/2.0/{self.transport.upper()} {self.via};rport;branch=z9hG4bK{self.user}{self.serial}\r\n"
                   f"Max-Forwards: 70\r\nFrom: <sip:{self.user}@{DOMAIN}>;tag={self.user}\r\nTo: {to or f'<{uri}>'}\r\n"
                   f"Call-ID: {call_id or f'{self.user}{self.serial}'}\r\nCSeq: {cseq} {method}\r\nContact: {self.contact}\r\n"
-                  + "".join(f"{line}\r\n" for line in lines) + "Content-Length: 0\r\n\r\n")  # fmt: skip
+                  + "".join(f"{line}\r\n" for line in lines) + f"Content-Length: {len(body)}\r\n\r\n{body}")  # fmt: skip
 
-    def answer(self, request: str, status: str) -> None:
+    def answer(self, request: str, status: str, *lines: str, body: str = "") -> None:
         kept = "".join(f"{line}\r\n" for line in request.split("\r\n") if re.match(r"(Via|From|Call-ID|CSeq|Record-Route):", line))
         to = header(request, "To")
         tag = "" if ";tag=" in to else f";tag={self.user}"
-        self.send(f"SIP/2.0 {status}\r\n{kept}To: {to}{tag}\r\nContact: {self.contact}\r\nContent-Length: 0\r\n\r\n")
+        more = "".join(f"{line}\r\n" for line in lines)
+        self.send(f"SIP/2.0 {status}\r\n{kept}To: {to}{tag}\r\nContact: {self.contact}\r\n{more}Content-Length: {len(body)}\r\n\r\n{body}")
 
     # -- what a user does ------------------------------------------------------------------------------------------------
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from kamc.runtime.sip.message import SipMessage
 from kamc.runtime.sip.uri import parse_params
+
+_SDP: Final = "application/sdp"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +78,15 @@ def find_part(body: str, boundary: str, kind: str, depth: int = 4) -> tuple[int,
         if found is not None:
             return part.at + found[0], found[1]
     return None
+
+
+def find_sdp(msg: SipMessage) -> tuple[int, str] | None:
+    """Where the session description begins in the message, and its text; None when there is none."""
+    if not msg.body:
+        return None
+    kind = mime_type(msg.value("content-type"))
+    if kind == _SDP:
+        return msg.body_start, msg.body
+    boundary = boundary_of(msg)
+    part = find_part(msg.body, boundary, _SDP) if boundary is not None else None
+    return (msg.body_start + part[0], part[1]) if part is not None else None
