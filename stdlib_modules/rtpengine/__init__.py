@@ -196,8 +196,8 @@ class Rtpengine(Module):
             return None
         command |= extra or {}
         call_id, branch = command["call-id"], command.get("via-branch", "")
-        tried = self.nodes.candidates(self._set_of(ctx), call_id, branch)[: max(1, self.p.queried_nodes_limit)]
-        for node in tried:
+        tried = self.nodes.candidates(self._set_of(ctx), call_id, branch, finishing=bool(self.p.rtpengine_allow_op))
+        for node in tried[: max(1, self.p.queried_nodes_limit)]:
             try:
                 answer = self._ask(node, command, self.p.rtpengine_retr)
             except NodeError as err:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from collections.abc import Callable
@@ -106,8 +107,9 @@ class Nodes:
     def all(self) -> list[tuple[int, Node]]:
         return [(number, node) for number, one in self.sets.items() for node in one.nodes]
 
-    def candidates(self, number: int, call_id: str, branch: str) -> list[Node]:
-        """The nodes of a set, in the order to be tried: the one that has the call, then by weight and Call-ID. Those that are down are left out."""
+    def candidates(self, number: int, call_id: str, branch: str, *, finishing: bool = False) -> list[Node]:
+        """The nodes of a set, in the order to be tried: the one that has the call, then by weight and Call-ID. Those that are down are left out;
+        with ``finishing`` not the one that was switched off and has the call."""
         now = self.clock()
         chosen = self.sets.get(number)
         if chosen is None:
@@ -115,9 +117,9 @@ class Nodes:
         up = [node for node in chosen.nodes if node.disabled_until <= now and node.weight > 0]
         out = []
         known = self.calls.get((call_id, branch))
-        if known is not None and known[0] in up:
+        if known is not None and (known[0] in up or (finishing and known[0].disabled_until == math.inf)):
             out.append(known[0])
-            up.remove(known[0])
+            up = [node for node in up if node is not known[0]]
         seed = crc32(call_id.encode("latin-1", "replace"))
         while up:
             total = sum(node.weight for node in up)

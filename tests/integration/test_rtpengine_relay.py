@@ -63,7 +63,8 @@ def engine(tmp_path: Path) -> Iterator[str]:
         port = probe.getsockname()[1]
     with (tmp_path / "engine.log").open("wb") as log:
         process = subprocess.Popen([program, "--config-file=none", "--foreground", "--log-stderr", "--table=-1", "--interface=127.0.0.1", f"--listen-ng=127.0.0.1:{port}",
-                                    f"--pidfile={tmp_path}/engine.pid", "--port-min=42000", "--port-max=42100", "--delete-delay=0"], stdout=log, stderr=log, cwd=tmp_path)  # fmt: skip
+                                    f"--pidfile={tmp_path}/engine.pid", "--port-min=42000", "--port-max=42100",
+                                    "--delete-delay=0"], stdout=log, stderr=log, cwd=tmp_path)  # fmt: skip
     node, deadline = Node(f"udp:127.0.0.1:{port}"), time.monotonic() + 10
     try:
         while True:

@@ -51,6 +51,7 @@ def test_whole_modules(name: str) -> None:
         "dispatcher": {"ds_oc_set_attrs", "ds_dsg_fetch", "ds_dsg_fetch_uri"},  # overload control
         "ipops": {"ptr_query"},  # newer than the documentation
         "dialog": {"dlg_remove_dialogs_from_node", "dlg_update_state"},  # DMQ, and one that the documentation does not name
+        "rtpengine": {"rtpengine_subscribe_request", "rtpengine_subscribe_answer", "rtpengine_unsubscribe"},  # newer than the documentation
         "websocket": {"ws_connect", "ws_connect_url", "ws_send"},  # connections to WebSocket servers
         "msrp": msrp,  # MSRP on TCP connections
     }

@@ -133,6 +133,15 @@ def test_a_node_that_is_away_is_left_alone_for_a_while(bench, node: Relay) -> No
         b.rpc("rtpengine.show", "udp:192.0.2.1:1")
 
 
+def test_calls_of_a_node_that_was_switched_off(bench, node: Relay) -> None:
+    for allowed in (0, 1):
+        b = start(bench, node.url, more=f'modparam("rtpengine", "rtpengine_allow_op", {allowed})\n')
+        assert run(b, "rtpengine_offer")[0] == "1"
+        b.rpc("rtpengine.enable", "all", 0)
+        assert run(b, "rtpengine_delete", method="BYE", body="")[0] == ("1" if allowed else "-1")
+        assert run(b, "rtpengine_offer", "call-id=another")[0] == "-1"
+
+
 def test_sets_and_variables(bench, node: Relay) -> None:
     with relay() as other:
         b = start(bench, f"1 == {node.url}", f"2 == {other.url}", more='modparam("rtpengine", "setid_default", 1)\nmodparam("rtpengine", "rtp_inst_pvar", "$avp(inst)")\n'
