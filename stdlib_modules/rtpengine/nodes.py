@@ -33,11 +33,10 @@ class Node:
         host, _, port = rest.rpartition(":")
         return (socket.AF_INET6 if proto == "udp6" else socket.AF_INET), (host.strip("[]"), int(port))
 
-    def ask(self, command: dict[str, Any], *, tries: int, seconds: float, interface: str = "") -> dict[str, Any]:
-        """One question and its answer; asked again when nothing comes. Raises NodeError."""
+    def exchange(self, payload: bytes, *, tries: int, seconds: float, interface: str = "") -> bytes:
+        """A packet behind a cookie, and what comes back behind the same one; sent again when nothing comes. Raises NodeError."""
         family, where = self.address
         cookie = f"{os.getpid()}_{os.urandom(6).hex()} ".encode()
-        data = cookie + encode(command)
         try:
             with socket.socket(family, socket.SOCK_DGRAM) as sock:
                 if interface:
@@ -45,7 +44,7 @@ class Node:
                 sock.connect(where)
                 sock.settimeout(seconds)
                 for _ in range(max(1, tries)):
-                    sock.send(data)
+                    sock.send(cookie + payload)
                     answer = self._answer(sock, cookie)
                     if answer is not None:
                         return answer
@@ -53,22 +52,26 @@ class Node:
             raise NodeError(f"{self.url}: {err.strerror or err}") from None
         raise NodeError(f"{self.url} does not answer")
 
-    def _answer(self, sock: socket.socket, cookie: bytes) -> dict[str, Any] | None:
+    @staticmethod
+    def _answer(sock: socket.socket, cookie: bytes) -> bytes | None:
         """What belongs to the question; answers to earlier ones are left out. None when nothing came in time."""
         while True:
             try:
                 data = sock.recv(_LARGEST)
             except TimeoutError:
                 return None
-            if not data.startswith(cookie):
-                continue
-            try:
-                found = decode(data[len(cookie) :])
-            except ValueError as err:
-                raise NodeError(f"{self.url}: an answer that is no bencoding: {err}") from None
-            if not isinstance(found, dict):
-                raise NodeError(f"{self.url}: an answer that is no dictionary")
-            return found
+            if data.startswith(cookie):
+                return data[len(cookie) :]
+
+    def ask(self, command: dict[str, Any], *, tries: int, seconds: float, interface: str = "") -> dict[str, Any]:
+        """One question of the ng protocol and its answer. Raises NodeError."""
+        try:
+            found = decode(self.exchange(encode(command), tries=tries, seconds=seconds, interface=interface))
+        except ValueError as err:
+            raise NodeError(f"{self.url}: an answer that is no bencoding: {err}") from None
+        if not isinstance(found, dict):
+            raise NodeError(f"{self.url}: an answer that is no dictionary")
+        return found
 
 
 @dataclass(slots=True)
