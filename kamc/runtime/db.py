@@ -7,6 +7,7 @@ Modules ask ``rt.database(url)`` and call :class:`Database`. A query of a driver
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +22,10 @@ T = TypeVar("T")
 Cell = int | float | str | datetime | None
 #: (column, operator, value), all of which have to hold
 Where = Sequence[tuple[str, str, Cell]]
+
+
+#: changes that may wait for one database
+_MOST_POSTED: Final = 100_000
 
 
 class DbError(Exception):
@@ -59,8 +64,14 @@ class Database:
 
     def __init__(self, rt: Runtime, connection: Connection, url: str) -> None:
         self._rt, self._connection, self.url = rt, connection, url
+        #: what was posted and is not written, in its order
+        self._posted: deque[tuple[Callable[[], object], Callable[[BaseException], None]]] = deque()
+        self._writing = False
 
     def close(self) -> None:
+        """What waits is written first."""
+        self._write(list(self._posted))
+        self._posted.clear()
         self._connection.close()
 
     def _run(self, function: Callable[..., T], *args: Any) -> T:
@@ -82,13 +93,31 @@ class Database:
         self._run(self._connection.insert, table, row)
 
     def _post(self, work: Callable[[], object], failed: Callable[[BaseException], None]) -> None:
-        if self._connection.blocking:
-            self._rt.worker.waits.aside_of_runs(work, failed)
+        if not self._connection.blocking:
+            self._write([(work, failed)])
             return
-        try:
-            work()
-        except DbError as err:
-            failed(err)
+        if len(self._posted) >= _MOST_POSTED:
+            failed(DbError(f"{shown(self.url)} is too slow: {_MOST_POSTED} changes wait for it"))
+            return
+        self._posted.append((work, failed))
+        if not self._writing:
+            self._write_next()
+
+    def _write_next(self) -> None:
+        """One thread at a time, so that changes are written in the order in which they were made."""
+        batch = list(self._posted)
+        self._posted.clear()
+        self._writing = bool(batch)
+        if batch:
+            self._rt.worker.waits.aside_of_runs(lambda: self._write(batch), lambda err: None, self._write_next)
+
+    @staticmethod
+    def _write(batch: list[tuple[Callable[[], object], Callable[[BaseException], None]]]) -> None:
+        for work, failed in batch:
+            try:
+                work()
+            except Exception as err:
+                failed(err)
 
     def post(self, table: str, row: Mapping[str, Cell], failed: Callable[[BaseException], None]) -> None:
         """Insert without waiting for it, from places that cannot wait; what goes wrong is given to ``failed``."""

@@ -154,13 +154,14 @@ class Waits:
         self.wait(lambda resume: future.add_done_callback(lambda _: resume()), ctx)
         return future.result()
 
-    def aside_of_runs(self, function: Callable[[], object], failed: Callable[[BaseException], None]) -> None:
-        """Call a function that blocks in a thread, and wait for nothing; what it raises is given to ``failed``."""
+    def aside_of_runs(self, function: Callable[[], object], failed: Callable[[BaseException], None], ended: Callable[[], None] = lambda: None) -> None:
+        """Call a function that blocks in a thread, and wait for nothing; what it raises is given to ``failed``, then ``ended`` is called."""
 
         def done(future: asyncio.Future[object]) -> None:
             error = future.exception()
             if error is not None:
                 failed(error)
+            ended()
 
         if self.loop is not None:
             self.loop.run_in_executor(None, function).add_done_callback(done)
@@ -169,6 +170,7 @@ class Waits:
             function()
         except Exception as err:
             failed(err)
+        ended()
 
     def sleep(self, seconds: float, ctx: Ctx | None = None) -> None:
         """Go on after a time. At start, when nothing is served yet, the process itself sleeps."""
