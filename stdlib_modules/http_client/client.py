@@ -45,6 +45,7 @@ class Result:
     #: what went wrong, in words
     why: str = ""
     headers: dict[str, str] = field(default_factory=dict)
+    reason: str = ""
 
 
 def fetch(method: str, url: str, body: str, headers: dict[str, str], wish: Wish) -> Result:
@@ -73,7 +74,8 @@ def fetch(method: str, url: str, body: str, headers: dict[str, str], wish: Wish)
                     return Result(_SIZE, url=answer.url, why=f"more than {wish.most} bytes")
                 if time.monotonic() > deadline:
                     return Result(_TIME, url=answer.url, why="not in time")
-            return Result(answer.status_code, data.decode("latin-1"), answer.headers.get("Content-Type", ""), answer.url, headers=dict(answer.headers))
+            return Result(answer.status_code, data.decode("latin-1"), answer.headers.get("Content-Type", ""), answer.url, headers=dict(answer.headers),
+                          reason=answer.reason or "")  # fmt: skip
     except requests.RequestException as err:
         return Result(_number(err), url=url, why=str(err))
     except (UnicodeError, ValueError, OSError) as err:
