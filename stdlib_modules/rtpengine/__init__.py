@@ -108,13 +108,8 @@ class Rtpengine(Module):
     def activate(self, previous: Any) -> None:
         """Which node has which call outlives a reload, and which ones are down."""
         super().activate(previous)
-        if previous is None:
-            return
-        here = {node.url: node for _, node in self.nodes.all()}
-        for _, node in previous.nodes.all():
-            if node.url in here:
-                here[node.url].disabled_until = max(here[node.url].disabled_until, node.disabled_until)
-        self.nodes.calls = {key: (here[node.url], until) for key, (node, until) in previous.nodes.calls.items() if node.url in here}
+        if previous is not None:
+            self.nodes.take_over(previous.nodes)
 
     # -- asking ----------------------------------------------------------------------------------------------------------
 

@@ -110,6 +110,14 @@ class Nodes:
     def all(self) -> list[tuple[int, Node]]:
         return [(number, node) for number, one in self.sets.items() for node in one.nodes]
 
+    def take_over(self, previous: Nodes) -> None:
+        """At a reload: who is down and who has which call, for the nodes that are still here."""
+        here = {node.url: node for _, node in self.all()}
+        for _, node in previous.all():
+            if node.url in here:
+                here[node.url].disabled_until = max(here[node.url].disabled_until, node.disabled_until)
+        self.calls = {key: (here[node.url], until) for key, (node, until) in previous.calls.items() if node.url in here}
+
     def candidates(self, number: int, call_id: str, branch: str, *, finishing: bool = False) -> list[Node]:
         """The nodes of a set, in the order to be tried: the one that has the call, then by weight and Call-ID. Those that are down are left out;
         with ``finishing`` not the one that was switched off and has the call."""

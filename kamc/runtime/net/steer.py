@@ -20,8 +20,6 @@ _CALL_ID: Final = re.compile(rb"\n(?:call-id|i)[ \t]*:[ \t]*(?:\r?\n[ \t]+)?([^ 
 _BRANCH: Final = re.compile(rb"\n(?:via|v)[ \t]*:[^\r\n,]*;[ \t]*branch[ \t]*=[ \t]*z9hG4bK([0-9a-f])", re.IGNORECASE)
 _PLAIN_CALL_ID: Final = b"\nCall-ID: "
 _LONGEST: Final = 512
-#: what a message says -> whose it is
-Owner = Callable[[bytes], int]
 
 
 def owner_of_call(call_id: str, count: int) -> int:

@@ -27,6 +27,7 @@ _BATCH: Final = 16
 #: not an error: the socket, or TLS above it, has to wait
 _WAITS: Final = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
+
 class Loop(Protocol):
     """What is needed of an event loop."""
 

@@ -75,11 +75,6 @@ class Exchange:
             writing.setblocking(False)
             writing.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
 
-    def close(self) -> None:
-        for pair in self.inboxes:
-            for sock in pair:
-                sock.close()
-
 
 class Peers:
     """A worker's side. ``index`` is its number, ``count`` how many there are."""
@@ -92,8 +87,6 @@ class Peers:
         self._waiting: list[deque[tuple[bytes, tuple[int, ...]]]] = [deque() for _ in self._out]
         self._questions: dict[int, Callable[[tuple[str, Any]], None]] = {}
         self._serial = 0
-        #: what is sent to other workers and thrown away
-        self.lost = 0
 
     # -- whose -----------------------------------------------------------------------------------------------------------
 
@@ -118,7 +111,6 @@ class Peers:
         if not waiting and self._send(to, data, fds):
             return
         if len(waiting) >= _MOST_WAITING:
-            self.lost += 1
             self.worker.counters.add("core", "send_queue_full")
             return
         # descriptors may be closed by whoever gave them
@@ -142,7 +134,6 @@ class Peers:
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as err:
-            self.lost += 1
             self.worker.log.error("cannot hand over to worker %d: %s", to, err.strerror or err)
         return True
 
