@@ -1,6 +1,6 @@
-"""Module avpops: functions over AVPs: delete, copy, push to the request's target, check, compute, substitute.
+"""Module avpops: functions over AVPs: delete, copy, push to the request's target, check, compute, substitute, load and store.
 
-Not there: loading from and storing in a database (``avp_db_load``, ``avp_db_store``, ``avp_db_delete``, ``avp_db_query``).
+https://www.kamailio.org/docs/modules/stable/modules/avpops.html
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
-from kamc.declare import Module, function
+from kamc.declare import function
 from kamc.declare.argtypes import Lit, Subst
 from kamc.declare.pvspec import PvSyntaxError, parse_pv
 from kamc.declare.regex import RegexError, compile_regex
-from kamc.declare.routes import Routes
 from kamc.declare.values import Value, parse_int, to_str
 from kamc.runtime.context import Ctx
+from stdlib_modules.avpops.dbfunctions import ROUTES as _ROUTES
+from stdlib_modules.avpops.dbfunctions import DbFunctions
 
-_ROUTES: Final = Routes.REQUEST | Routes.FAILURE | Routes.ONREPLY | Routes.BRANCH | Routes.LOCAL
 _COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "eq": lambda a, b: a == b, "ne": lambda a, b: a != b, "lt": lambda a, b: a < b, "le": lambda a, b: a <= b,
     "gt": lambda a, b: a > b, "ge": lambda a, b: a >= b,
@@ -120,11 +120,11 @@ def _problem(check: Callable[..., Any], *args: Any) -> str | None:
     return None
 
 
-class Avpops(Module):
+class Avpops(DbFunctions):
     name = "avpops"
-    ignored_params = ("uuid_column", "attribute_column", "value_column", "type_column", "username_column", "domain_column", "use_domain", "db_scheme")
 
     def mod_init(self) -> None:
+        super().mod_init()
         self.core: Any = self.rt.module("core")
         self._getters: dict[str, Callable[[Ctx], Value]] = {}
 
