@@ -14,13 +14,14 @@ import re
 from typing import Final
 
 from kamc.declare import ANY, Module, Routes, function
+from kamc.declare.values import to_str
 from kamc.errors import ConfigError, SipError
 from kamc.runtime.context import Ctx
 from kamc.runtime.net.endpoint import Dest, Flow
 from kamc.runtime.sip.addr import parse_addr
 from kamc.runtime.sip.edits import Edit, apply_edits
 from kamc.runtime.sip.message import SipMessage, parse_message
-from kamc.runtime.sip.uri import parse_uri, split_quoted
+from kamc.runtime.sip.uri import Uri, parse_uri, split_quoted
 from kamc.runtime.sip.via import split_vias
 from stdlib_modules.topos.storage import Sides, Storage
 
@@ -28,6 +29,8 @@ from stdlib_modules.topos.storage import Sides, Storage
 _SKIPPED: Final = frozenset({"REGISTER", "PUBLISH"})
 #: they may tell a new Contact of their sender (RFC 3261 section 12.2, RFC 3311, RFC 6665)
 _REFRESHING: Final = frozenset({"INVITE", "UPDATE", "SUBSCRIBE", "NOTIFY", "REFER"})
+#: requests that go without a Contact when they came without one; others get ours
+_NO_CONTACT: Final = "BYE,CANCEL,PRACK"
 _OUTGOING, _SENDING, _INCOMING, _RECEIVING = 1, 2, 4, 8
 
 
@@ -53,13 +56,23 @@ class Topos(Module):
         cparam_name: str = "tps"
         context: str = ""
         methods_noinitial: str = ""
+        methods_nocontact: str = ""
+        xavu_cfg: str = ""
+        xavu_field_a_contact: str = ""
+        xavu_field_b_contact: str = ""
+        xavu_field_contact_host: str = ""
+        xavu_field_a_contact_host: str = ""
+        xavu_field_b_contact_host: str = ""
 
     def mod_init(self) -> None:
         p = self.p
         if p.storage not in ("db", "memory"):
             raise ConfigError(f"topos: storage {p.storage!r} is not implemented by kamc: db, or memory for this server alone")
-        if p.contact_mode not in (0, 1):
-            raise ConfigError("topos: contact_mode is 0 (the user of the Contact) or 1 (a parameter)")
+        if p.contact_mode not in (0, 1, 2):
+            raise ConfigError("topos: contact_mode is 0 (the user of the Contact), 1 (a parameter) or 2 (a parameter, the user is the script's)")
+        if p.contact_mode == 2 and not (p.xavu_cfg and p.xavu_field_a_contact and p.xavu_field_b_contact):
+            raise ConfigError("topos: contact_mode 2 needs xavu_cfg, xavu_field_a_contact and xavu_field_b_contact")
+        self.no_contact = frozenset(m.strip().upper() for m in (p.methods_nocontact or _NO_CONTACT).split(",") if m.strip())
         self.skipped = _SKIPPED | {m.strip().upper() for m in p.methods_noinitial.split(",") if m.strip()}
         self.storage = Storage(self.rt, self.rt.database(p.db_url) if p.storage == "db" else None, p.dialog_expire, p.branch_expire, p.context)
         if p.version_table:
@@ -191,6 +204,8 @@ class Topos(Module):
         new = sides is None
         if sides is None:
             sides = Sides(uuid, msg.method, msg.call_id, a_tag=msg.from_tag)
+            if self.p.xavu_cfg and not self._ask_script(msg, sides):
+                return [self._unmark(msg)]
         contact = msg.address("contact")
         if not msg.to_tag:
             sides.s_rr = [r for r in records if self._own(r)]
@@ -205,11 +220,37 @@ class Topos(Module):
         headers = msg.all("via")
         edits: list[Edit] = [(headers[0][3], headers[0][4], f"{headers[0][1]}: {vias[0]}\r\n")]
         edits += [(h[3], h[4], "") for h in (*headers[1:], *msg.all("record-route"))]
-        self._contact_out(msg, "btpsh-" if side == "a" else "atpsh-", uuid, dest, edits)
+        self._contact_out(msg, side, sides, uuid, dest, edits)
         if self.p.mask_callid and side == "a":
             header = msg.first["call-id"]
             edits.append((header[3], header[4], f"{header[1]}: btpsh-{uuid}\r\n"))
         return edits
+
+    def _unmark(self, msg: SipMessage) -> Edit:
+        """The message as it would be without this module."""
+        header = next(h for h in msg.all("via") if self.marked.search(h[2]))
+        return header[3], header[4], f"{header[1]}: {self.marked.sub('', header[2], count=1).strip()}\r\n"
+
+    def _ask_script(self, msg: SipMessage, sides: Sides) -> bool:
+        """Take the users and hosts of Contacts from the xavus of the transaction. False when a user is missing and ``contact_mode`` needs it."""
+        p = self.p
+        found = self.rt.tm.match_reply(msg)
+        root = found[0].xavps.get("xavu", {}).get(p.xavu_cfg) if found is not None else None
+        fields = root[0] if root and isinstance(root[0], dict) else {}
+
+        def value(name: str) -> str:
+            held = fields.get(name) if name else None
+            return to_str(held[0]) if held and isinstance(held[0], int | str) else ""
+
+        both = value(p.xavu_field_contact_host)
+        sides.a_host, sides.b_host = value(p.xavu_field_a_contact_host) or both, value(p.xavu_field_b_contact_host) or both
+        if p.contact_mode == 2:
+            sides.a_user, sides.b_user = value(p.xavu_field_a_contact), value(p.xavu_field_b_contact)
+            if not sides.a_user or not sides.b_user:
+                missing = p.xavu_field_b_contact if sides.a_user else p.xavu_field_a_contact
+                self.rt.log.error("topos: $xavu(%s=>%s) is not set: the call goes on as it is", p.xavu_cfg, missing)
+                return False
+        return True
 
     def _reply_out(self, msg: SipMessage, uuid: str, side: str, dest: Dest) -> list[Edit]:
         header = msg.first["via"]
@@ -234,31 +275,37 @@ class Topos(Module):
                 sides.a_contact = contact.uri
             self.storage.keep(sides, new=False)
         if not 300 <= msg.status < 400:
-            self._contact_out(msg, "atpsh-" if side == "a" else "btpsh-", uuid, dest, edits)
+            self._contact_out(msg, "b" if side == "a" else "a", sides, uuid, dest, edits)
         if self.p.mask_callid and side == "b":
             call = msg.first["call-id"]
             edits.append((call[3], call[4], f"{call[1]}: btpsh-{uuid}\r\n"))
         return edits
 
-    def _contact_out(self, msg: SipMessage, prefix: str, uuid: str, dest: Dest, edits: list[Edit]) -> None:
-        """Contact points to us, and names the dialog."""
+    def _contact_out(self, msg: SipMessage, side: str, sides: Sides | None, uuid: str, dest: Dest, edits: list[Edit]) -> None:
+        """Contact points to us, and names the dialog; ``side`` is the one whose Contact it stands for."""
         headers = msg.all("contact")
         address = msg.address("contact")
-        if not headers or address is None:
+        if address is None:
+            if not headers and msg.is_request and msg.method not in self.no_contact:
+                at = msg.first["via"][4]
+                edits.append((at, at, f"Contact: <{self._contact_uri(None, side, sides, uuid, dest)}>\r\n"))
             return
-        parsed = parse_uri(address.uri)
-        scheme = "sips" if parsed is not None and parsed.is_sips else "sip"
-        host = self.p.contact_host or f"{dest.listener.via_host}:{dest.listener.via_port}"
-        transport = f";transport={dest.proto}" if dest.proto != "udp" else ""
-        if self.p.contact_mode == 0:
-            uri = f"{scheme}:{prefix}{uuid}@{host}{transport}"
-        else:
-            user = f"{parsed.user}@" if parsed is not None and parsed.user else ""
-            uri = f"{scheme}:{user}{host}{transport};{self.p.cparam_name}={prefix}{uuid}"
+        uri = self._contact_uri(parse_uri(address.uri), side, sides, uuid, dest)
         display = f"{address.display} " if address.display else ""
         params = f";{address.params}" if address.params else ""
         edits.append((headers[0][3], headers[0][4], f"{headers[0][1]}: {display}<{uri}>{params}\r\n"))
         edits += [(h[3], h[4], "") for h in headers[1:]]
+
+    def _contact_uri(self, hidden: Uri | None, side: str, sides: Sides | None, uuid: str, dest: Dest) -> str:
+        scheme = "sips" if hidden is not None and hidden.is_sips else "sip"
+        named = (sides.a_user, sides.a_host) if sides is not None and side == "a" else (sides.b_user, sides.b_host) if sides is not None else ("", "")
+        name = f"{'btpsh-' if side == 'a' else 'atpsh-'}{uuid}"
+        host = f"{named[1]}:{dest.listener.via_port}" if named[1] else self.p.contact_host or f"{dest.listener.via_host}:{dest.listener.via_port}"
+        transport = f";transport={dest.proto}" if dest.proto != "udp" else ""
+        if self.p.contact_mode == 0:
+            return f"{scheme}:{name}@{host}{transport}"
+        user = named[0] if self.p.contact_mode == 2 else hidden.user if hidden is not None else ""
+        return f"{scheme}:{user}{'@' if user else ''}{host}{transport};{self.p.cparam_name}={name}"
 
 
 module = Topos

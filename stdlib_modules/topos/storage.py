@@ -16,7 +16,7 @@ _VERSION = 2
 @dataclass(slots=True)
 class Sides:
     """A dialog: side ``a`` began it. Lists are Record-Route values: ``a_rr`` as the request brought them, ``b_rr`` from us to the callee,
-    ``s_rr`` ours."""
+    ``s_rr`` ours. Users and hosts are those that the script wants in our Contacts: of ``a`` in the one that stands for ``a``."""
 
     uuid: str
     method: str
@@ -28,6 +28,22 @@ class Sides:
     a_rr: list[str] = field(default_factory=list)
     b_rr: list[str] = field(default_factory=list)
     s_rr: list[str] = field(default_factory=list)
+    a_user: str = ""
+    b_user: str = ""
+    a_host: str = ""
+    b_host: str = ""
+
+    def names(self, side: str) -> str:
+        """The user and the host of a side as a URI, for columns ``bs_contact`` (what b sees of a) and ``as_contact``."""
+        user, host = (self.a_user, self.a_host) if side == "a" else (self.b_user, self.b_host)
+        return f"sip:{user}@{host}" if user or host else ""
+
+
+def _names(cell: Cell) -> tuple[str, str]:
+    """What :meth:`Sides.names` has written; what Kamailio has written names the dialog and is not read."""
+    text = str(cell or "")
+    user, _, host = text.removeprefix("sip:").rpartition("@") if text.startswith("sip:") else ("", "", "")
+    return user, host
 
 
 class Storage:
@@ -63,7 +79,7 @@ class Storage:
 
     def _load(self, uuid: str) -> dict[str, Any] | None:
         assert self.db is not None
-        columns = ("s_method", "a_callid", "a_tag", "b_tag", "a_contact", "b_contact", "a_rr", "b_rr", "s_rr")
+        columns = ("s_method", "a_callid", "a_tag", "b_tag", "a_contact", "b_contact", "a_rr", "b_rr", "s_rr", "bs_contact", "as_contact")
         try:
             rows = self.db.select("topos_d", columns, (("a_uuid", "=", f"atpsh-{uuid}"),), limit=1).rows
         except DbError as err:
@@ -72,8 +88,9 @@ class Storage:
         if not rows:
             return None
         texts = ["" if v is None else str(v) for v in rows[0]]
-        lists = [[v for v in text.split(",") if v] for text in texts[6:]]
-        return asdict(Sides(uuid, texts[0], texts[1], texts[2], texts[3], texts[4], texts[5], *lists))
+        lists = [[v for v in text.split(",") if v] for text in texts[6:9]]
+        (a_user, a_host), (b_user, b_host) = _names(texts[9]), _names(texts[10])
+        return asdict(Sides(uuid, *texts[:6], *lists, a_user, b_user, a_host, b_host))  # type: ignore[arg-type, call-arg]  # six texts, three lists
 
     def keep(self, sides: Sides, *, new: bool) -> None:
         """Note a dialog, or what changed of it."""
@@ -83,7 +100,8 @@ class Storage:
         if self.db is None or row == before:
             return
         values: dict[str, Cell] = {"a_tag": sides.a_tag, "b_tag": sides.b_tag, "a_contact": sides.a_contact, "b_contact": sides.b_contact, "a_rr": ",".join(sides.a_rr),
-                                  "b_rr": ",".join(sides.b_rr), "s_rr": ",".join(sides.s_rr), "rectime": self._now()}  # fmt: skip
+                                  "b_rr": ",".join(sides.b_rr), "s_rr": ",".join(sides.s_rr), "rectime": self._now(),
+                                  "bs_contact": sides.names("a"), "as_contact": sides.names("b")}  # fmt: skip
         if new and before is None:
             names = {"a_uuid": f"atpsh-{sides.uuid}", "b_uuid": f"btpsh-{sides.uuid}", "a_callid": sides.call_id, "s_method": sides.method, "x_context": self.context}
             self.db.post("topos_d", {**values, **names}, self._lost)

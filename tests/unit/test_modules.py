@@ -47,7 +47,6 @@ def test_whole_modules(name: str) -> None:
             "msrp_cmap_save", "msrp_cmap_lookup"}  # fmt: skip
     left_out = {
         "async": {"async_tkv_emit"},  # key-values for event_route[core:tkv]
-        "avpops": {"avp_db_load", "avp_db_store", "avp_db_delete", "avp_db_query"},  # databases
         "dispatcher": {"ds_oc_set_attrs", "ds_dsg_fetch", "ds_dsg_fetch_uri"},  # overload control
         "http_client": {"http_client_request_v2pk", "http_client_response_headers_set", "http_client_response_headers_clear"},  # newer than the documentation
         "ipops": {"ptr_query"},  # newer than the documentation

@@ -21,7 +21,8 @@ request_route {
     record_route(); $ru = "sip:bob@127.0.0.1:7000"; t_relay();
 }
 """
-COLUMNS = "s_method, s_cseq, a_callid, a_uuid, b_uuid, a_contact, b_contact, a_tag, b_tag, a_rr, b_rr, s_rr, rectime, x_context, x_via, x_vbranch, x_rr"
+COLUMNS = ("s_method, s_cseq, a_callid, a_uuid, b_uuid, a_contact, b_contact, as_contact, bs_contact, "
+           "a_tag, b_tag, a_rr, b_rr, s_rr, rectime, x_context, x_via, x_vbranch, x_rr")  # fmt: skip
 
 
 def tables(path: Path) -> None:
@@ -136,3 +137,34 @@ def test_what_is_left_alone(bench) -> None:
 def test_what_is_refused_at_start(bench, params: str) -> None:
     with pytest.raises(ConfigError, match="topos: "):
         bench(MEMORY + f'modparam("topos", {params})\n' + ROUTE)
+
+
+NAMES = ('modparam("topos", "contact_mode", 2)\nmodparam("topos", "xavu_cfg", "_tps_")\nmodparam("topos", "xavu_field_a_contact", "ca")\n'
+         'modparam("topos", "xavu_field_b_contact", "cb")\nmodparam("topos", "xavu_field_contact_host", "host")\n')  # fmt: skip
+
+
+def test_the_script_names_the_contacts(bench) -> None:
+    b = bench(MEMORY + NAMES + ROUTE.replace("record_route();", '$xavu(_tps_=>ca) = "ac"; $xavu(_tps_=>cb) = "bc"; $xavu(_tps_=>host) = "h.test"; record_route();'))
+    invite, ok = call(b)
+    assert re.fullmatch(r"sip:ac@h\.test:5060;tps=btpsh-[0-9a-f]{24}", contact_of(invite))
+    assert re.fullmatch(r"sip:bc@h\.test:5060;tps=atpsh-[0-9a-f]{24}", contact_of(ok))
+    within(b, "BYE", contact_of(ok).replace("h.test:5060", "127.0.0.1:5060"), ("f1", "t1"), 6000)
+    assert b.take()[0].first == "BYE sip:bob@127.0.0.1:7000 SIP/2.0"
+
+
+def test_without_the_names_the_call_goes_on_as_it_is(bench) -> None:
+    b = bench(MEMORY + NAMES + ROUTE)
+    invite, ok = call(b)
+    assert (len(invite.all("Via")), contact_of(invite), contact_of(ok)) == (3, "sip:alice@192.0.2.33", "sip:bob@127.0.0.1:7000")
+    assert "tps" not in invite.text and any("$xavu(_tps_=>ca) is not set" in line for line in b.log.lines)
+    with pytest.raises(ConfigError, match="contact_mode 2 needs"):
+        bench(MEMORY + 'modparam("topos", "contact_mode", 2)\n' + ROUTE)
+
+
+def test_an_ack_without_contact_gets_ours(bench) -> None:
+    b = bench(MEMORY + ROUTE)
+    _, ok = call(b)
+    b.recv(f"ACK {contact_of(ok)} SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:6000;branch=z9hG4bKack\r\nFrom: <sip:x@y>;tag=f1\r\nTo: <sip:z@y>;tag=t1\r\n"
+           "Call-ID: c1\r\nCSeq: 1 ACK\r\nContent-Length: 0\r\n\r\n")  # fmt: skip
+    (ack,) = b.take()
+    assert ack.first == "ACK sip:bob@127.0.0.1:7000 SIP/2.0" and contact_of(ack).startswith("sip:btpsh-")
