@@ -250,6 +250,15 @@ class Module:
         for attribute in self.kept if previous is not None else ():
             setattr(self, attribute, getattr(previous, attribute))
 
+    #: methods that other servers on the same store may call: with the name of the sender and plain data
+    between_servers: ClassVar[tuple[str, ...]] = ()
+
+    def server_joined(self, sender: str) -> None:
+        """A worker of another server on the same store serves from now on."""
+
+    def server_lost(self, sender: str) -> None:
+        """It does not any more."""
+
     def carry(self, previous: Any, attribute: str, param: str) -> None:
         """Of ``activate``: what was switched while the server ran stays so, unless the parameter behind it says something else now."""
         if previous is not None and getattr(previous.p, param) == getattr(self.p, param):

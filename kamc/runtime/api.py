@@ -288,6 +288,11 @@ class Runtime:
         if self.worker.peers is not None:
             self.worker.peers.tell_all("module", module, what, *args)
 
+    def tell_servers(self, module: str, what: str, *args: Any) -> None:
+        """Have a method (one of ``between_servers``) called on the same module in the workers of other servers on the same store. Plain data only."""
+        if self.worker.far is not None:
+            self.worker.far.say("module", module, what, *args)
+
     def owns_call(self, call_id: str) -> bool:
         """Whether this worker takes the requests of a call."""
         peers = self.worker.peers

@@ -49,6 +49,7 @@ _PROPERTIES: Final = {"ka-src": KEEPALIVE_CALLER, "ka-dst": KEEPALIVE_CALLEE, "t
 class DialogModule(Commands, VariableFunctions, CseqTracking, DatabaseFunctions):
     name = "dialog"
     kept = ("table", "remote", "sizes_of_peers")
+    between_servers = ("follow_member", "follow_members")
     depends = ("tm", "rr")
     stats = {"dialog": ("active_dialogs", "early_dialogs", "processed_dialogs", "expired_dialogs", "failed_dialogs")}
     tuning_params = ("enable_stats", "timer_procs", "db_fetch_rows", "wait_ack", "initial_cbs_inscript", "dlg_ctxiuid_mode", "dlg_mode")

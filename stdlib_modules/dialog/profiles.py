@@ -27,8 +27,8 @@ class ProfileFunctions(Life):
         self.profiles: dict[str, bool] = {**dict.fromkeys(valued, True), **dict.fromkeys(plain, False)}
         if len(self.profiles) != len(valued) + len(plain):
             raise ConfigError("dialog: a profile is named twice in profiles_with_value and profiles_no_value")
-        #: other worker → (profile, value) → how many dialogs it has in it
-        self.sizes_of_peers: dict[int, dict[tuple[str, str], int]] = {}
+        #: other worker (a number), or worker of another server (its name) → (profile, value) → how many dialogs it has in it
+        self.sizes_of_peers: dict[int | str, dict[tuple[str, str], int]] = {}
         #: (profile, value) → uid → wall-clock second until which a dialog of another server counts
         self.remote: dict[tuple[str, str], dict[str, float]] = {}
 
@@ -61,8 +61,9 @@ class ProfileFunctions(Life):
 
     def count_member(self, profile: str, value: str, by: int) -> None:
         self.rt.tell_peers("dialog", "follow_member", self.rt.worker.index, profile, value, by)
+        self.rt.tell_servers("dialog", "follow_member", profile, value, by)
 
-    def follow_member(self, worker: int, profile: str, value: str, by: int) -> None:
+    def follow_member(self, worker: int | str, profile: str, value: str, by: int) -> None:
         sizes = self.sizes_of_peers.setdefault(worker, {})
         sizes[profile, value] = sizes.get((profile, value), 0) + by
 
@@ -72,9 +73,17 @@ class ProfileFunctions(Life):
         for dialog in self.table:
             for key in dialog.profiles:
                 sizes[key] = sizes.get(key, 0) + 1
-        self.rt.tell_peers("dialog", "follow_members", self.rt.worker.index, [[*key, n] for key, n in sizes.items()])
+        rows = [[*key, n] for key, n in sizes.items()]
+        self.rt.tell_peers("dialog", "follow_members", self.rt.worker.index, rows)
+        self.rt.tell_servers("dialog", "follow_members", rows)
 
-    def follow_members(self, worker: int, rows: list[tuple[str, str, int]]) -> None:
+    def server_joined(self, sender: str) -> None:
+        self.show_members()
+
+    def server_lost(self, sender: str) -> None:
+        self.sizes_of_peers.pop(sender, None)
+
+    def follow_members(self, worker: int | str, rows: list[tuple[str, str, int]]) -> None:
         self.sizes_of_peers[worker] = {(profile, value): n for profile, value, n in rows}
 
     # -- functions -------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import secrets
 import selectors
 import shutil
 import signal
+import socket
 import syslog
 import tempfile
 import time
@@ -37,6 +38,7 @@ from kamc.runtime.proc.reload import Reloader
 from kamc.runtime.proc.sockets import Bound, Wanted, activated
 from kamc.runtime.proc.worker import Worker
 from kamc.runtime.program import read_params
+from kamc.runtime.store.far import Far, common_secret, is_far
 from kamc.runtime.store.mirror import Mirror
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -113,7 +115,10 @@ class Supervisor:
         self.selector = selectors.DefaultSelector()
         self.reloader = Reloader(self, options.rebuild, self.folder)
         self.desk = Desk(self)
-        self.store = options.store or ""
+        #: the store of several servers, where there is one
+        self.far = options.store or "" if is_far(options.store) else ""
+        #: folder of what is this server's alone
+        self.store = "" if self.far else options.store or ""
         self.secret = secrets.token_hex(8)
 
     def _level(self, core: Mapping[str, Any]) -> int:
@@ -190,6 +195,8 @@ class Supervisor:
             os.chdir(self.options.work_dir or "/")
         self.write_pid_file()
         self.drop_privileges()
+        if self.far:
+            self.secret = common_secret(self.far, self.secret)
         if self.store:
             self.secret = self._kept_secret()
         else:
@@ -222,7 +229,7 @@ class Supervisor:
             if path:
                 with contextlib.suppress(OSError):
                     os.unlink(path)
-        if not self.options.store:
+        if self.far or not self.options.store:
             shutil.rmtree(self.store, ignore_errors=True)
 
     def drop_privileges(self) -> None:
@@ -316,7 +323,9 @@ class Supervisor:
 
     def make_worker(self, index: int, channel: Channel, *, first: bool) -> Worker:
         log = Log(self.log.level, index + 1, to_syslog=self.log.to_syslog)
-        worker = Worker(log, index=index, mirror=Mirror(self.store, log, lasting=self.options.store is not None), secret=self.secret, exchange=self.exchange)
+        lasting = self.options.store is not None and not self.far
+        far = Far(self.far, log, f"{socket.gethostname()}:{os.getppid()}.{index}") if self.far else None
+        worker = Worker(log, index=index, mirror=Mirror(self.store, log, lasting=lasting), secret=self.secret, exchange=self.exchange, far=far)
         worker.beginning = first and not index
         worker.argv = self.options.argv
         worker.run_dir = self.run_dir

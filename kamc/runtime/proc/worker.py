@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import faulthandler
 import gc
 import os
@@ -37,9 +38,10 @@ from kamc.runtime.proc.streams import SharedHub
 from kamc.runtime.rpc.commands import RpcRegistry, add_core_commands
 from kamc.runtime.rpc.dns import add_dns_commands
 from kamc.runtime.sip.message import parse_message
-from kamc.runtime.store.local import LocalStore, SharedVars
+from kamc.runtime.store.far import BEAT, Far
+from kamc.runtime.store.local import LocalStore, SharedVars, VarsOfAll
 from kamc.runtime.store.mirror import Mirror
-from kamc.runtime.store.shared import SharedStore, VarsOfAll
+from kamc.runtime.store.shared import SharedStore
 from kamc.runtime.tm.engine import TmEngine
 from kamc.runtime.tm.timers import Repeating, TimerTable
 from kamc.runtime.waits import Waits
@@ -51,7 +53,7 @@ _SWEEP: Final = 60.0
 class Worker:
     """What outlives a generation, and the current one (``rt``)."""
 
-    def __init__(self, log: Log, *, index: int = 0, mirror: Mirror | None = None, secret: str = "", exchange: Exchange | None = None,
+    def __init__(self, log: Log, *, index: int = 0, mirror: Mirror | None = None, secret: str = "", exchange: Exchange | None = None, far: Far | None = None,
                  clock: Callable[[], float] = time.monotonic,
                  wall_clock: Callable[[], float] = time.time) -> None:  # fmt: skip
         self.log = log
@@ -71,7 +73,10 @@ class Worker:
         self.peers = Peers(self, exchange, index) if exchange is not None else None
         if self.peers is not None:
             self.counters.of_others = self.peers.of_others
-        self.store = SharedStore(wall_clock, mirror, exchange.marks, index) if exchange is not None and mirror is not None else LocalStore(wall_clock, mirror)
+        #: what several servers share, when they do
+        self.far = far
+        self.store = (SharedStore(wall_clock, mirror, exchange.marks, index, far) if exchange is not None and mirror is not None
+                      else LocalStore(wall_clock, mirror, far))  # fmt: skip
         self.shared: SharedVars | VarsOfAll = self.store.variables()
         #: the first worker of a server that starts: what is done once is done here
         self.beginning = not index
@@ -245,6 +250,8 @@ class Worker:
         if self.peers is not None:
             loop.direct.add_direct(self.peers.inbox.fileno(), self._guarded(self.peers.readable))
             self.every(1.0, self.peers.show)
+        if self.far is not None:
+            self._follow_servers(self.far, loop)
         if self.link is not None:
             loop.add_reader(self.link.channel.fileno(), self.link.serve)
         if self.pulse is not None:
@@ -283,12 +290,40 @@ class Worker:
             self.run_event("core:worker-one-init")
         self._arm()
 
+    def _follow_servers(self, far: Far, loop: asyncio.AbstractEventLoop) -> None:
+        """Listen to the workers of other servers; those of this one are heard of in another way."""
+        server = far.sender.rpartition(".")[0]
+        take = self._guarded(far.take)
+
+        def wake() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(take)
+
+        def heard(sender: str, word: list[Any]) -> None:
+            module = self.rt.modules.get(word[1]) if self.rt is not None and word[0] == "module" and len(word) > 2 else None
+            if module is not None and word[2] in module.between_servers and sender.rpartition(".")[0] != server:
+                getattr(module, word[2])(sender, *word[3:])
+
+        def each(what: str) -> Callable[[str], None]:
+            def tell(sender: str) -> None:
+                for module in self.rt.modules.values() if self.rt is not None and sender.rpartition(".")[0] != server else ():
+                    getattr(module, what)(sender)
+
+            return tell
+
+        far.on_word, far.on_joined, far.on_lost, far.wake = heard, each("server_joined"), each("server_lost"), wake
+        self.every(BEAT, far.beat)
+        far.beat()
+        wake()
+
     def stop(self) -> None:
         self.streams.shutdown()
         if self.rt is not None:
             for module in self.rt.modules.values():
                 module.destroy()
             self.rt.release()
+        if self.far is not None:
+            self.far.close()
         if self.store.mirror is not None:
             self.store.mirror.close()
 

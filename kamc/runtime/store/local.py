@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, MutableMapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kamc.runtime.store.mirror import PLAIN, Codec, Mirror
+
+if TYPE_CHECKING:
+    from kamc.runtime.store.far import Far
 
 
 class Table(Protocol):
@@ -180,17 +183,52 @@ class SharedVars(dict[str, Any]):
         return value
 
 
+class VarsOfAll(MutableMapping[str, Any]):
+    """``$shv`` of several workers or servers: each look asks the table."""
+
+    def __init__(self, table: LocalTable) -> None:
+        self._table = table
+
+    def __getitem__(self, name: str) -> Any:
+        value = self._table.get(name)
+        if value is None:
+            raise KeyError(name)
+        return value
+
+    def get(self, name: str, default: Any = None) -> Any:
+        value = self._table.get(name)
+        return default if value is None else value
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._table.put(name, value)
+
+    def __delitem__(self, name: str) -> None:
+        if not self._table.delete(name):
+            raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([name for name, _ in self._table.scan()])
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def update_one(self, name: str, change: Callable[[Any], Any]) -> Any:
+        """Change a variable while nobody else does."""
+        return self._table.update(name, change)
+
+
 class LocalStore:
     """Named tables, created on first use. With a ``mirror`` they begin with what an earlier worker has left, and are kept for the next."""
 
-    def __init__(self, clock: Callable[[], float], mirror: Mirror | None = None) -> None:
+    def __init__(self, clock: Callable[[], float], mirror: Mirror | None = None, far: Far | None = None) -> None:
+        """``far`` holds the tables that several servers share."""
         self._clock = clock
-        self.mirror = mirror
+        self.mirror, self.far = mirror, far
         self._tables: dict[str, LocalTable] = {}
 
-    def variables(self) -> SharedVars:
+    def variables(self) -> SharedVars | VarsOfAll:
         """``$shv``."""
-        return SharedVars(self.table("shv"))
+        return SharedVars(self.table("shv")) if self.far is None else VarsOfAll(self.table("shv"))
 
     def sweep(self) -> None:
         """Now and then: forget what is over its time."""
@@ -199,18 +237,24 @@ class LocalStore:
 
     def names(self, prefix: str) -> list[str]:
         """Tables that have been used, or that an earlier worker has left."""
-        left = self.mirror.names() if self.mirror is not None else []
+        left = [*(self.mirror.names() if self.mirror is not None else ()), *(self.far.names() if self.far is not None else ())]
         return [name for name in dict.fromkeys((*self._tables, *left)) if name.startswith(prefix)]
 
     def has(self, name: str) -> bool:
         """Whether a table has been used, or an earlier worker has left something in it."""
-        return name in self._tables or (self.mirror is not None and self.mirror.count(name) > 0)
+        if name in self._tables:
+            return True
+        if self.far is not None and self.far.holds(name):
+            return bool(self.far.rows(name))
+        return self.mirror is not None and self.mirror.count(name) > 0
 
     def table(self, name: str, *, collected: bool = False, codec: Codec = PLAIN) -> LocalTable:
         """``collected`` and ``codec`` count for the first use of a name: see :class:`LocalTable`, :class:`~.mirror.Codec`."""
         found = self._tables.get(name)
         if found is None:
-            found = self._tables[name] = self._make(name, codec, collected=collected)
+            far = self.far if self.far is not None and self.far.holds(name) else None
+            found = self._tables[name] = (self._make(name, codec, collected=collected) if far is None
+                                          else far.table(self._clock, name, codec, collected=collected))  # fmt: skip
         return found
 
     def _make(self, name: str, codec: Codec, *, collected: bool) -> LocalTable:

@@ -8,12 +8,15 @@ whoever acts on what was sent.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Iterator, MutableMapping
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
-from kamc.runtime.store.local import LocalStore, LocalTable
+from kamc.runtime.store.local import LocalStore, LocalTable, VarsOfAll
 from kamc.runtime.store.mirror import Codec, Mirror
+
+if TYPE_CHECKING:
+    from kamc.runtime.store.far import Far
 
 _ROWS: Final = 256
 _CELL: Final = 8
@@ -221,49 +224,15 @@ class SharedTable(LocalTable):
         self._changed()
 
 
-class VarsOfAll(MutableMapping[str, Any]):
-    """``$shv`` of several workers: each look asks the table."""
-
-    def __init__(self, table: LocalTable) -> None:
-        self._table = table
-
-    def __getitem__(self, name: str) -> Any:
-        value = self._table.get(name)
-        if value is None:
-            raise KeyError(name)
-        return value
-
-    def get(self, name: str, default: Any = None) -> Any:
-        value = self._table.get(name)
-        return default if value is None else value
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        self._table.put(name, value)
-
-    def __delitem__(self, name: str) -> None:
-        if not self._table.delete(name):
-            raise KeyError(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter([name for name, _ in self._table.scan()])
-
-    def __len__(self) -> int:
-        return len(self._table)
-
-    def update_one(self, name: str, change: Callable[[Any], Any]) -> Any:
-        """Change a variable while nobody else does."""
-        return self._table.update(name, change)
-
-
 class SharedStore(LocalStore):
     """The tables of worker ``index``."""
 
-    def __init__(self, clock: Callable[[], float], mirror: Mirror, marks: Marks, index: int) -> None:
-        super().__init__(clock, mirror)
+    def __init__(self, clock: Callable[[], float], mirror: Mirror, marks: Marks, index: int, far: Far | None = None) -> None:
+        super().__init__(clock, mirror, far)
         self._shared_mirror, self._marks, self._index = mirror, marks, index
 
     def _make(self, name: str, codec: Codec, *, collected: bool) -> LocalTable:
         return SharedTable(self._clock, self._shared_mirror, name, codec, self._marks, self._index, collected=collected)
 
-    def variables(self) -> VarsOfAll:  # type: ignore[override]
+    def variables(self) -> VarsOfAll:
         return VarsOfAll(self.table("shv"))
