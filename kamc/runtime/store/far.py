@@ -4,7 +4,8 @@ Every worker of every server holds a copy. A change is a compare-and-set in Redi
 published, and a thread of each worker hears of it and gives it to the loop. While Redis is away the worker goes on with its copy; its own changes are
 kept and are written when Redis is back, when it also takes what the others have changed meanwhile.
 
-Keys: ``kamc:t:TABLE`` hashes of entries, ``kamc:tables`` their names, ``kamc:seq`` the number of the last change, ``kamc:secret``; channels ``kamc:changes``,
+Keys: ``kamc:t:TABLE`` hashes of entries, ``kamc:tables`` their names, ``kamc:seq`` the number of the last change (it begins with
+the time, so one that was emptied goes on with higher numbers), ``kamc:secret``; channels ``kamc:changes``,
 ``kamc:words``.
 """
 
@@ -15,7 +16,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from kamc.errors import ConfigError
 from kamc.runtime.log import Log
@@ -44,6 +46,9 @@ local now = redis.call('HGET', KEYS[1], ARGV[1])
 if ARGV[2] ~= '2' and ((now ~= false) ~= (ARGV[2] == '1') or (now and now ~= ARGV[3])) then
   return {0, tonumber(redis.call('GET', KEYS[3]) or '0'), now}
 end
+if redis.call('EXISTS', KEYS[3]) == 0 then
+  redis.call('SET', KEYS[3], redis.call('TIME')[1] .. '000000')
+end
 local seq = redis.call('INCR', KEYS[3])
 if ARGV[4] == '1' then
   redis.call('HSET', KEYS[1], ARGV[1], ARGV[5])
@@ -51,7 +56,8 @@ if ARGV[4] == '1' then
 else
   redis.call('HDEL', KEYS[1], ARGV[1])
 end
-redis.call('PUBLISH', ARGV[8], seq .. ' ' .. ARGV[7] .. ' ' .. ARGV[4] .. ' ' .. #ARGV[6] .. ' ' .. #ARGV[1] .. ' ' .. ARGV[6] .. ARGV[1] .. ARGV[5])
+redis.call('PUBLISH', ARGV[8], string.format('%.0f', seq)
+  .. ' ' .. ARGV[7] .. ' ' .. ARGV[4] .. ' ' .. #ARGV[6] .. ' ' .. #ARGV[1] .. ' ' .. ARGV[6] .. ARGV[1] .. ARGV[5])
 return {1, seq, false}
 """
 
@@ -139,6 +145,8 @@ class Far:
             self._client = self._connect()
             self._exchange = self._client.register_script(_EXCHANGE)
             self._pubsub = self._subscribe()
+            for name in self.names():
+                self._copy(name)
         except (redis.RedisError, ValueError, OSError) as err:
             raise ConfigError(f"cannot use the store at {shown(url)}: {err}") from None
         self._broken = threading.Event()
@@ -146,10 +154,10 @@ class Far:
         self._thread.start()
 
     def _connect(self) -> redis.Redis:
-        return self._redis.Redis.from_url(self.url, socket_timeout=_PATIENCE, socket_connect_timeout=_PATIENCE)
+        return cast("redis.Redis", self._redis.Redis.from_url(self.url, socket_timeout=_PATIENCE, socket_connect_timeout=_PATIENCE))
 
     def _subscribe(self) -> Any:
-        found = self._connect().pubsub(ignore_subscribe_messages=False)
+        found: Any = cast(Any, self._connect()).pubsub(ignore_subscribe_messages=False)
         found.subscribe(_CHANGES, _WORDS)
         for _ in range(2):
             if found.get_message(timeout=_PATIENCE) is None:
@@ -275,8 +283,9 @@ class Far:
         except ValueError as err:
             self.log.error("store: a change that cannot be read: %s", err)
             return
-        copy = self._tables.get(change.table)
-        if copy is None or change.seq <= copy.floor:
+        # a table that nobody here has asked for is followed, too: it may be asked for when Redis is away
+        copy = self._copy(change.table)
+        if change.seq <= copy.floor:
             return
         own = copy.own.get(change.field)
         if own is not None:
@@ -314,10 +323,15 @@ class Far:
     # -- Redis is away, and back -----------------------------------------------------------------------------------------
 
     def _away(self, err: Exception) -> None:
+        """A command has failed: the thread is to connect again."""
+        if self.up:
+            self._lost(err)
+            self._broken.set()
+
+    def _lost(self, err: Exception) -> None:
         if self.up:
             self.up = False
             self.log.error("store: Redis at %s is away, going on without it: %s", shown(self.url), err)
-        self._broken.set()
 
     def _back(self, tables: dict[str, tuple[int, dict[bytes, bytes]]]) -> None:
         """In the loop: take what is there, write what is not."""
@@ -350,13 +364,11 @@ class Far:
             except (self._redis.RedisError, OSError, ValueError) as err:
                 if self.closed:
                     return
-                failure = err
-                self._post(lambda failure=failure: self._away(failure) if self.up else None)  # type: ignore[misc]
+                self._post(partial(self._lost, err))
                 self._return()
                 continue
             if message is not None and message["type"] == "message":
-                take = self._follow if message["channel"] == _CHANGES.encode() else self._hear
-                self._post(lambda take=take, data=message["data"]: take(data))  # type: ignore[misc]
+                self._post(partial(self._follow if message["channel"] == _CHANGES.encode() else self._hear, message["data"]))
 
     def _return(self) -> None:
         while not self.closed:
@@ -364,12 +376,13 @@ class Far:
             try:
                 self._pubsub = self._subscribe()
                 client = self._connect()
-                tables = {name: self._snapshot(client, name) for name in list(self._tables)}
+                names = {*self._tables, *(name.decode("latin-1") for name in client.smembers(_TABLES) if isinstance(name, bytes))}
+                tables = {name: self._snapshot(client, name) for name in names}
                 client.close()
             except (self._redis.RedisError, OSError):
                 continue
             self._broken.clear()
-            self._post(lambda: self._back(tables))
+            self._post(partial(self._back, tables))
             return
 
     def close(self) -> None:

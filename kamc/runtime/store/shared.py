@@ -145,7 +145,8 @@ class SharedTable(LocalTable):
     # -- writing ---------------------------------------------------------------------------------------------------------
 
     def change(self, key: str, change: Callable[[Any, float], tuple[Any, float]]) -> Any:
-        """Read, change and write in one transaction that keeps the others out. ``change`` gets the value and its end, and gives both."""
+        """Read, change and write in one transaction that keeps the others out. ``change`` gets the value and its end, and gives both; it may be
+        asked more than once."""
         outcome: list[Any] = [None]
 
         def inside(raw: bytes | None) -> bytes | None:
@@ -188,7 +189,7 @@ class SharedTable(LocalTable):
             return merge(base, None, old), expires
 
         self.change(key, gone)
-        return there[0] if there else False
+        return there[-1] if there else False
 
     def set_expires(self, key: str, expires: float) -> bool:
         return self.change(key, lambda old, _: (old, expires)) is not None
@@ -206,6 +207,7 @@ class SharedTable(LocalTable):
         dropped: list[bool] = []
 
         def inside(raw: bytes | None) -> bytes | None:
+            dropped.clear()
             old = self._taken(key, raw, self._epoch)
             if old is None or not old[1] or old[1] > now:
                 return raw
