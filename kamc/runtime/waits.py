@@ -54,7 +54,14 @@ class Waits:
         self.hooks = Hooks()
         #: keeps what a run that is set aside works with; the result lets go of it
         self.pin: Callable[[], Callable[[], None] | None] = lambda: None
+        #: pieces of work that are set aside now, and how many there may be before new requests are refused (0: any number)
+        self.waiting = 0
+        self.most = 0
         self._pool: list[greenlet] = []
+
+    @property
+    def full(self) -> bool:
+        return bool(self.most) and self.waiting >= self.most
 
     def run(self, function: Callable[..., Any], *args: Any) -> None:
         """Call a function that may wait. Returns when it has ended or was set aside; an exception of the first stretch is raised here,
@@ -126,8 +133,10 @@ class Waits:
             job.unpin = self.pin()
         job.waited = True
         self.job = None
+        self.waiting += 1
         assert me.parent is not None
         me.parent.switch(None)
+        self.waiting -= 1
         self.job = job
         for bring_back in kept:
             bring_back()

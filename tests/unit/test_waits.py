@@ -100,3 +100,23 @@ def test_a_lock_that_nobody_gives_back_is_free_when_its_run_has_ended(bench) -> 
 def test_without_a_function_that_waits_nothing_runs_in_greenlets(bench) -> None:
     b: Bench = bench('request_route { sl_send_reply("200", "OK"); }\n', head=CFG)
     assert not b.worker.waits.active
+
+
+def test_too_many_runs_wait(bench) -> None:
+    """New requests are refused for now; what belongs to something that is there is not, and neither is anything once the runs have ended."""
+    b: Bench = bench('request_route { if ($rm == "MESSAGE") sleep("2"); sl_send_reply("200", "$rm"); }\n', head=CFG)
+    b.worker.waits.most = 2
+    for n in range(2):
+        b.request("MESSAGE", branch=f"z9hG4bKm{n}")
+    assert b.worker.counters.get("kamc", "waiting_routes") == 2
+    b.request("OPTIONS")
+    (refused,) = b.take()
+    assert (refused.first, refused.get("Retry-After")) == ("SIP/2.0 503 Too Many Routes Waiting", "5")
+    b.request("OPTIONS", to_tag="there")
+    assert b.firsts() == ["SIP/2.0 200 OPTIONS"]
+    assert b.worker.counters.get("kamc", "refused_requests") == 1
+    b.advance(3)
+    assert b.firsts() == ["SIP/2.0 200 MESSAGE"] * 2 and b.worker.counters.get("kamc", "waiting_routes") == 0
+    b.request("OPTIONS", branch="z9hG4bKlast")
+    assert b.firsts() == ["SIP/2.0 200 OPTIONS"]
+

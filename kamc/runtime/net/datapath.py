@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 _COOKIE = "z9hG4bK"
 #: variables that show the message as it came, whatever a route does
 _AS_RECEIVED = frozenset({"mt", "ci", "rm", "cs", "hdr", "si", "sp", "fu", "fU", "fd", "ft", "tt", "ua", "pr", "proto", "Ri", "Rp", "ml", "rs", "rr"})
+#: seconds after which a request that was refused for now may come again
+_RETRY_AFTER = 5
 _REQUEST_STATS = frozenset({"invite", "cancel", "ack", "bye", "info", "register", "subscribe", "notify", "message", "options", "prack", "update", "refer", "publish"})
 
 
@@ -161,10 +163,20 @@ class Datapath(Destinations):
         for hook in self.hooks.pre_request:
             if not hook(ctx):
                 return
+        if self.worker.waits.full and ctx.msg.method not in ("ACK", "CANCEL") and not ctx.msg.to_tag:
+            self._refuse_for_now(ctx)
+            return
         function = ctx.rt.functions.get(("request", None))
         if function is not None:
             self.run_request(function, ctx)
         self.after_script(ctx)
+
+    def _refuse_for_now(self, ctx: Ctx) -> None:
+        """Too many runs are set aside: what begins something new is asked to come again (RFC 3261 section 21.5.4)."""
+        self.worker.counters.add("kamc", "refused_requests")
+        self.log.limited(-1, "ERROR: %d routes wait for something: requests are answered 503", self.worker.waits.waiting)
+        ctx.reply_headers = [f"Retry-After: {_RETRY_AFTER}\r\n"]
+        self.stateless_reply(ctx, 503, "Too Many Routes Waiting")
 
     def set_log_prefix(self, rt: Runtime, text: str) -> None:
         """The log_prefix of a generation. One that a route could change is made when the message comes, else when a line is written."""

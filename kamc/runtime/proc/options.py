@@ -25,6 +25,8 @@ class Options:
     store: str | None = None
     #: seconds without a turn of its loop after which a worker is replaced; 0 for never
     hang_timeout: int = 15
+    #: routes that may be set aside in a worker before new requests are refused; 0 for any number
+    most_waiting: int = 10_000
     #: how many workers serve; 0 for as many as the configuration wants processes, and no more than there are processors
     workers: int = 1
     #: go into the background; write to syslog unless log_stderror says otherwise; file for the process group

@@ -330,6 +330,7 @@ class Supervisor:
         worker.argv = self.options.argv
         worker.run_dir = self.run_dir
         worker.serves = True
+        worker.waits.most = self.options.most_waiting
         for bound in self.sockets.values():
             bound.leave_to(index)
         worker.attach({listener: bound.of(index) for listener, bound in self.sockets.items()})

@@ -68,6 +68,8 @@ class Worker:
         self.vars: dict[str, Any] = {}
         self.undefined_vars: dict[str, Any] = {}
         self.counters = Counters()
+        self.counters.register("kamc", "route_errors", "exceptions in routes")
+        self.counters.register("kamc", "refused_requests", "requests answered 503 as too many routes waited")
         self.timers = TimerTable()
         #: the other workers of this server, when there are any
         self.peers = Peers(self, exchange, index) if exchange is not None else None
@@ -117,6 +119,8 @@ class Worker:
     def take_hooks(self, rt: Runtime) -> None:
         """What lives longer than a generation looks at this one's hooks from now on."""
         self.datapath.hooks = self.streams.hooks = self.engine.hooks = self.waits.hooks = rt.hooks
+        rt.hooks.statistics["kamc", "waiting_routes"] = lambda: self.waits.waiting
+        rt.hooks.partial.add(("kamc", "waiting_routes"))
         self.counters.callbacks, self.counters.partial = rt.hooks.statistics, rt.hooks.partial
         self.rpc.replace(rt.hooks.rpcs)
         self.datapath.set_log_prefix(rt, rt.params.get("log_prefix") or "")
