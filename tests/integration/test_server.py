@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -11,7 +13,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from kamc.runtime.proc.control import ask
 from tests.conftest import ROOT, Server
+from tests.databases import free_port
+from tests.integration.test_reload import rpc, until
+from tests.integration.test_workers import reason
 
 ANSWER = """#!KAMAILIO
 debug=1
@@ -215,3 +223,51 @@ def test_an_occupied_tcp_port_is_one_clear_line(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert f"cannot listen on tcp:127.0.0.1:{port}" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def _ids(pid: int) -> dict[str, list[int]]:
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    return {name: [int(n) for n in rest.split()] for name, _, rest in (line.partition(":") for line in lines) if name in ("Uid", "Gid", "Groups")}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.parametrize(("args", "in_cfg"), [(("-u", "nobody", "-g", "daemon"), ""), (("-u", "nobody"), ""), ((), "user=nobody\ngroup=daemon\n")])
+def test_it_becomes_somebody_else(serve: Callable[..., Server], tmp_path: Path, args: tuple[str, ...], in_cfg: str) -> None:
+    """Supervisor and workers; no group of root is left, and there is no way back."""
+    entry = pwd.getpwnam("nobody")
+    gid = grp.getgrnam("daemon").gr_gid if in_cfg or "-g" in args else entry.pw_gid
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.is_relative_to("/tmp") and folder != Path("/tmp"):
+            folder.chmod(folder.stat().st_mode | 0o011)
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    os.chown(run_dir, entry.pw_uid, gid)
+    server = serve(ANSWER.replace("debug=1\n", f"debug=1\n{in_cfg}").replace('loadmodule "broken.so"\n', "").replace('burst("now");', ";"), *args, "-Y", str(run_dir))
+    pids = [server.process.pid, *ask(str(run_dir), {"do": "status"})["workers"]]
+    assert len(pids) == 2
+    for pid in pids:
+        ids = _ids(pid)
+        assert (set(ids["Uid"]), set(ids["Gid"])) == ({entry.pw_uid}, {gid})
+        assert set(ids["Groups"]) == set(os.getgrouplist("nobody", gid))
+    assert reason(server.ask("OPTIONS", "sip:x@h")) == "200 OK"
+    assert server.stop() == 0
+
+
+def test_a_user_that_there_is_not(serve: Callable[..., Server]) -> None:
+    server = serve(ANSWER.replace('loadmodule "broken.so"\n', "").replace('burst("now");', ";"), "-u", "nobody-there", ready=False)
+    assert server.process.wait(20) == 1 and "cannot change to user nobody-there" in server.text()
+
+
+def test_a_client_that_goes_while_its_route_waits(serve: Callable[..., Server]) -> None:
+    """Its connection is closed before the answer is there: nobody hears it, and nothing is left behind."""
+    port = free_port()
+    server = serve('#!KAMAILIO\ndebug=1\nloadmodule "sl.so"\nloadmodule "cfgutils.so"\nloadmodule "kex.so"\n'
+                   'request_route { if (method == "MESSAGE") usleep("400000"); sl_send_reply("200", "OK"); }\n', "-l", f"tcp:127.0.0.1:{port}")  # fmt: skip
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", port)) as sock:
+            sock.sendall(b"MESSAGE sip:x@h SIP/2.0\r\nVia: SIP/2.0/TCP h;branch=z9hG4bKgone\r\nFrom: <sip:a@h>;tag=1\r\nTo: <sip:x@h>\r\nCall-ID: gone\r\n"
+                         b"CSeq: 1 MESSAGE\r\nContent-Length: 0\r\n\r\n")  # fmt: skip
+            until(lambda: rpc(server, "stats.get_statistics", "waiting_routes") != ["kamc:waiting_routes = 0"])
+    until(lambda: rpc(server, "stats.get_statistics", "waiting_routes") == ["kamc:waiting_routes = 0"])
+    assert reason(server.ask("OPTIONS", "sip:x@h")) == "200 OK"
+    assert "Traceback" not in server.text() and rpc(server, "core.tcp_info")["opened_connections"] == 0

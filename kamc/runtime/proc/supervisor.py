@@ -233,19 +233,22 @@ class Supervisor:
             shutil.rmtree(self.store, ignore_errors=True)
 
     def drop_privileges(self) -> None:
-        """Become the user and group of ``-u``/``-g`` or of the cfg, after the sockets are bound."""
+        """Become the user and group of ``-u``/``-g`` or of the cfg, after the sockets are bound; other groups of the one who started are let go of."""
         import grp
         import pwd
 
         user = self.options.user or self.core.get("user")
         group = self.options.group or self.core.get("group")
         try:
-            if group:
-                os.setgid(int(group) if str(group).isdigit() else grp.getgrnam(str(group)).gr_gid)
-            if user:
-                entry = pwd.getpwuid(int(user)) if str(user).isdigit() else pwd.getpwnam(str(user))
-                if not group:
-                    os.setgid(entry.pw_gid)
+            gid = (int(group) if str(group).isdigit() else grp.getgrnam(str(group)).gr_gid) if group else None
+            entry = (pwd.getpwuid(int(user)) if str(user).isdigit() else pwd.getpwnam(str(user))) if user else None
+            if entry is not None and gid is None:
+                gid = entry.pw_gid
+            if gid is not None:
+                if os.geteuid() == 0:
+                    os.initgroups(entry.pw_name, gid) if entry is not None else os.setgroups([gid])
+                os.setgid(gid)
+            if entry is not None:
                 os.setuid(entry.pw_uid)
         except (KeyError, PermissionError) as err:
             raise ConfigError(f"cannot change to user {user or '-'}, group {group or '-'}: {err}") from None
