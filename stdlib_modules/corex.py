@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from kamc.declare import ANY, Module, Routes, Spread, function, modparam, pv_class, rpc, transformation
@@ -277,9 +276,7 @@ class Corex(Module):
         key = spec.inner or ""
 
         def get(ctx: Ctx) -> Value:
-            frame: Any = sys._getframe(1)
-            while frame is not None and frame.f_code.co_filename not in self.rt.sources:
-                frame = frame.f_back
+            frame = self.rt.cfg_frame()
             if frame is None:
                 return None
             if key == "line":

@@ -41,6 +41,9 @@ class MemoryLog(Log):
     def write(self, level: int, text: str, module: str = "") -> None:
         self.lines.append(text.rstrip("\n"))
 
+    def say(self, level: int, text: str, name: str = "", facility: int | None = None) -> None:
+        self.lines.append(text.rstrip("\n"))
+
 
 class Message:
     """A message that the server sent: text, destination, time."""

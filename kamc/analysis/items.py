@@ -82,6 +82,8 @@ def _load_module(unit: Unit, item: n.LoadModule) -> None:
     if found is None:
         unit.missing("K0312", item.span, f"module {name} is not implemented by kamc")
         return
+    if found.traces:
+        unit.tracer = name
     for needed in found.depends:
         if needed not in unit.modules and not _loaded_later(unit, needed):
             # a fragment of a configuration gets the module from the file that includes it

@@ -98,6 +98,8 @@ class Unit:
     aliases: list[n.Alias] = field(default_factory=list)
     flags: dict[str, int] = field(default_factory=dict)
     engine: str = "native"
+    #: the module that is called before each statement, if there is one
+    tracer: str = ""
     #: (name, place) of every ``route(NAME)`` with a name known at compile time
     route_uses: list[tuple[str, str, Span]] = field(default_factory=list)
 

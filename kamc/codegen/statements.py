@@ -12,10 +12,12 @@ from kamc import nodes as n
 from kamc.analysis.types import const_value
 from kamc.codegen.builder import call, compare, const, name, stamp, store, subscript
 from kamc.codegen.constants import Constants, mangle
-from kamc.codegen.expressions import ExpressionCompiler, attr_spec
+from kamc.codegen.expressions import ExpressionCompiler, attr_spec, mod_name
 from kamc.errors import KamcBug
 from kamc.source import Span
 
+#: kinds of blocks by the words of Kamailio's log
+_KEYWORDS = {"request": "request_route", "reply": "onreply_route", "failure": "failure_route", "branch": "branch_route", "onsend": "onsend_route", "event": "event_route"}
 #: branches of one ``if`` in Python
 LONG_CHAIN = 40
 #: levels of blocks in one Python function; deeper ones become functions of their own
@@ -32,9 +34,12 @@ class RouteCompiler(ExpressionCompiler):
     depth = 0
     #: in a function that stands for a block inside of a loop: ``break`` leaves that loop
     in_loop = False
+    #: of the route, for who traces statements
+    block_name = ""
 
     def function(self, identifier: str, blocks: list[n.RouteBlock]) -> ast.FunctionDef:
         span = blocks[0].span
+        self.block_name = f"{_KEYWORDS.get(blocks[0].kind, blocks[0].kind)}=[{blocks[0].name or 'DEFAULT_ROUTE'}]"
         body: list[ast.stmt] = []
         statements = [s for block in blocks for s in block.body.body]
         self.block(statements, body, tail=True)
@@ -154,6 +159,8 @@ class RouteCompiler(ExpressionCompiler):
                 old: ast.stmt = ast.Expr(value=call("ctx.forget", const("error_reply")))
                 stamp(old, statement.span)
                 out.append(old)
+            if self.unit.tracer:
+                self._trace(statement, out)
             fresh = isinstance(statement, n.ExprStmt) and self._leaves_error(statement.call)
             if self._suspends(statement) and index < len(real) - 1 and isinstance(statement, n.ExprStmt):
                 self._suspending(statement, real[index + 1 :], out, tail=tail)
@@ -161,6 +168,14 @@ class RouteCompiler(ExpressionCompiler):
             self.statement(statement, out, tail=tail and index == len(real) - 1)
         if not out:
             out.append(ast.Pass())
+
+    def _trace(self, s: n.Stmt, out: list[ast.stmt]) -> None:
+        """Tell the tracing module what comes."""
+        kind, action = _action(s)
+        node: ast.stmt = ast.Expr(value=call(f"{mod_name(self.unit.tracer)}.trace", name("ctx"), const(self.block_name), const(s.span.file.name),
+                                             const(s.span.line), const(kind), const(action)))  # fmt: skip
+        stamp(node, s.span)
+        out.append(node)
 
     def statement(self, s: n.Stmt, out: list[ast.stmt], *, tail: bool) -> None:
         before = len(out)
@@ -427,6 +442,28 @@ class RouteCompiler(ExpressionCompiler):
             body.append(node)
         self.loops -= 1
         out.append(ast.For(target=store("_"), iter=call("range", const(1)), body=body, orelse=[]))
+
+
+def _action(s: n.Stmt) -> tuple[int, str]:
+    """The number and the name of an action, as module debugger of Kamailio shows them; 0 for functions of the core."""
+    match s:
+        case n.Assign():
+            return 63, "assign"
+        case n.If():
+            return 16, "if"
+        case n.While():
+            return 23, "while"
+        case n.Switch():
+            return 21, "switch"
+        case n.Control():
+            return 2, s.kind
+        case n.ExprStmt(call=n.RouteCall()):
+            return 5, "route"
+        case n.ExprStmt(call=n.Call(name=called, args=args)):
+            return 24 + len(args), called
+        case n.ExprStmt(call=n.CoreCall(name=called)):
+            return 0, called
+    return 0, ""
 
 
 def _chain(s: n.If) -> list[n.If]:

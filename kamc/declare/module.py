@@ -250,6 +250,8 @@ class Module:
         for attribute in self.kept if previous is not None else ():
             setattr(self, attribute, getattr(previous, attribute))
 
+    #: generated code calls ``trace(ctx, block, file, line, kind, action)`` before each statement
+    traces: ClassVar[bool] = False
     #: methods that other servers on the same store may call: with the name of the sender and plain data
     between_servers: ClassVar[tuple[str, ...]] = ()
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import platform
 import socket
+import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from kamc import __version__, catalogue
@@ -282,6 +284,13 @@ class Runtime:
     def beginning(self) -> bool:
         """A server starts, and this is the worker that does what is done once."""
         return self.previous is None and self.worker.beginning
+
+    def cfg_frame(self) -> FrameType | None:
+        """The frame of the generated code that is calling, where there is one: its file and line are those of the configuration."""
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame.f_code.co_filename not in self.sources:
+            frame = frame.f_back
+        return frame
 
     def tell_peers(self, module: str, what: str, *args: Any) -> None:
         """Have a method called on the same module in all other workers. Plain data only."""

@@ -40,13 +40,16 @@ def _place(module: str) -> str:
 class Log:
     """``level`` is the highest level that is written. ``rank`` is the process number in front of the pid."""
 
-    __slots__ = ("_burst", "_fd", "_prefix", "_prefix_ctx", "_prefix_format", "clock", "divert", "level", "rank", "to_syslog")
+    __slots__ = ("_burst", "_fd", "_prefix", "_prefix_ctx", "_prefix_format", "clock", "divert", "facilities", "level", "levels", "rank", "to_syslog")
 
     def __init__(self, level: int = 0, rank: int = 0, *, to_syslog: bool = False) -> None:
         self.level, self.rank, self.to_syslog = level, rank, to_syslog
         self._fd = 2
         #: takes the lines instead: module log_custom
         self.divert: Callable[[bytes], object] | None = None
+        #: of single modules: module debugger
+        self.levels: dict[str, int] = {}
+        self.facilities: dict[str, int] = {}
         self.clock = time.monotonic
         #: text before its values are put in → the second that is counted, how many lines it had in it
         self._burst: dict[str, tuple[int, int]] = {}
@@ -86,15 +89,19 @@ class Log:
         """Write a line whatever the level. A missing line end is added. ``module`` is where it comes from, by default the caller's."""
         if module != SCRIPT:
             module = _place(module)
-        name = NAMES[max(-5, min(3, level))]
+        self.say(level, f"{module}: {text}", "", self.facilities.get(module.partition(" ")[0].strip("<>")) if self.facilities else None)
+
+    def say(self, level: int, text: str, name: str = "", facility: int | None = None) -> None:
+        """Write a line whatever the level, without the place of whoever writes it. ``name`` stands for that of the level."""
+        name = name or NAMES[max(-5, min(3, level))]
         prefix = self.prefix
         if self.divert is not None:
-            self.divert(f"({os.getpid()}) {name}: {prefix}{module}: {text.rstrip()}\n".encode("latin-1", "replace"))
+            self.divert(f"({os.getpid()}) {name}: {prefix}{text.rstrip()}\n".encode("latin-1", "replace"))
             return
         if self.to_syslog:
-            syslog.syslog(_SYSLOG[max(-5, min(3, level))], f"{name}: {prefix}{module}: {text.rstrip()}")
+            syslog.syslog(_SYSLOG[max(-5, min(3, level))] | (facility or 0), f"{name}: {prefix}{text.rstrip()}")
             return
-        line = f" {self.rank}({os.getpid()}) {name}: {prefix}{module}: {text}"
+        line = f" {self.rank}({os.getpid()}) {name}: {prefix}{text}"
         if not line.endswith("\n"):
             line += "\n"
         try:
@@ -109,8 +116,13 @@ class Log:
             self.write(level, text % args if args else text)
 
     def _at(self, level: int, text: str, args: tuple[object, ...]) -> None:
-        if level <= self.level and (level == 3 or self._within_burst(level, text)):
+        if level <= (self._level_here() if self.levels else self.level) and (level == 3 or self._within_burst(level, text)):
             self.write(level, text % args if args else text)
+
+    def _level_here(self) -> int:
+        """Of the module that writes."""
+        module = _place("").partition(" ")[0].strip("<>")
+        return self.levels.get(module, self.levels.get("all", self.level))
 
     def _within_burst(self, level: int, text: str) -> bool:
         """Whether a line of the server itself may be written: ``BURST`` of one kind a second, so that a flood of bad messages does not

@@ -229,7 +229,7 @@ class MessageVars(Vars):
         number = ctx.recall("msg_id")
         if number is None:
             counters = self.rt.counters.values
-            number = counters.get(("core", "rcv_requests"), 0) + counters.get(("core", "rcv_replies"), 0)
+            number = counters.get(("core", "rcv_requests"), 0) + counters.get(("core", "rcv_replies"), 0) - self.rt.worker.first_message
             ctx.remember("msg_id", number)
         return int(number)
 

@@ -65,6 +65,8 @@ class Worker:
         self.run_dir = ""
         #: it has, or will have, real sockets
         self.serves = False
+        #: messages that had come when their numbers (``$mi``) began
+        self.first_message = 0
         self.vars: dict[str, Any] = {}
         self.undefined_vars: dict[str, Any] = {}
         self.counters = Counters()
