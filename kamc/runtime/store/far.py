@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import redis
 
 #: tables of one server alone are not shared: its connections, its dialogs (their counts are), its locks
-_SHARED: Final = ("usrloc.", "htable.", "auth.", "topos.", "topoh", "shv")
+_SHARED: Final = ("usrloc.", "presence.", "htable.", "auth.", "topos.", "topoh", "shv")
 _TABLE: Final = "kamc:t:"
 _TABLES, _SEQ, _SECRET, _CHANGES, _WORDS = "kamc:tables", "kamc:seq", "kamc:secret", "kamc:changes", "kamc:words"
 #: seconds that a command may take before Redis counts as away, and between two tries to reach it
