@@ -111,6 +111,17 @@ def _lookup_commands(sub: argparse._SubParsersAction[_Parser]) -> None:
     rpc.add_argument("params", nargs="*", help="numbers and texts; s:12 is a text")
     rpc.set_defaults(run=commands.rpc)
 
+    db = sub.add_parser("db", help="make or update the tables of Kamailio's modules, add subscribers")
+    db.add_argument("--url", default="sqlite:///kamailio.db", metavar="URL", help="as db_url of a configuration has it (default: sqlite:///kamailio.db)")
+    actions = db.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("create", help="make the tables that are not there")
+    actions.add_parser("upgrade", help="make what is missing: tables, and columns of tables of older versions")
+    user = actions.add_parser("add-user", help="add somebody who may register")
+    user.add_argument("address", metavar="USER@DOMAIN")
+    user.add_argument("password", nargs="?", help="asked for when it is left out")
+    user.add_argument("--no-plain", dest="plain", action="store_false", help="keep only what is computed of the password (needs calculate_ha1=0)")
+    db.set_defaults(run=commands.db)
+
     certs = sub.add_parser("certs", help="make an authority and a certificate, for tests")
     certs.add_argument("hosts", nargs="+", metavar="NAME", help="host name or address")
     certs.add_argument("-o", dest="out", default="certs", metavar="DIR", help="target folder (default: certs)")

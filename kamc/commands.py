@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 import json
 import marshal
 import os
@@ -190,6 +191,24 @@ def certs(options: argparse.Namespace) -> int:
     for path in make(folder, options.hosts):
         print(f"# {path}")
     print(section(folder.absolute()), end="")
+    return OK
+
+
+def db(options: argparse.Namespace) -> int:
+    """Tables and subscribers."""
+    try:
+        from kamc.runtime.dbtables import Tables
+    except ImportError:
+        raise ConfigError("databases need SQLAlchemy: pip install 'kamc[db]'") from None
+    tables = Tables(options.url)
+    try:
+        if options.action == "add-user":
+            tables.add_user(options.address, options.password or getpass.getpass(f"password of {options.address}: "), plain=options.plain)
+            return OK
+        done = [f"created {name}" for name in tables.create()] if options.action == "create" else tables.upgrade()
+    finally:
+        tables.close()
+    print("\n".join(done) if done else "nothing to do")
     return OK
 
 

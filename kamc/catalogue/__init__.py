@@ -28,6 +28,12 @@ def modules() -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1)
+def tables() -> dict[str, dict[str, Any]]:
+    """The tables of Kamailio's schema: module, version, columns, unique keys, indexes."""
+    return _load("tables.json")
+
+
+@lru_cache(maxsize=1)
 def core_params() -> dict[str, dict[str, Any]]:
     """Core parameters by every spelling; each row has ``name`` (the first spelling), ``type`` and ``default``."""
     out: dict[str, dict[str, Any]] = {}
