@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from kamc.runtime.dbtables import Tables
 from tests import databases
 from tests.conftest import SHARED, Server
 from tests.integration.test_reload import rpc, until
@@ -19,27 +20,9 @@ from tests.relay import Relay, TextRelay, relay
 
 DEFAULT = SHARED / "corpus" / "kamailio+kamailio" / "etc" / "kamailio.cfg"
 FEATURES = ("MYSQL", "AUTH", "IPAUTH", "USRLOCDB", "ALIASDB", "SPEEDDIAL", "MULTIDOMAIN", "ACCDB", "ANTIFLOOD", "BLOCK3XX", "BLOCK401407", "PSTN", "HTABLE", "NAT",
-            "RTPRELAY", "JSONRPC", "VOICEMAIL")  # fmt: skip
-KEY = "id int auto_increment primary key"
-VERSIONS = {"subscriber": 7, "location": 9, "location_attrs": 1, "dbaliases": 1, "speed_dial": 2, "domain": 2, "domain_attrs": 1, "address": 6, "trusted": 6, "acc": 5,
-            "missed_calls": 4}  # fmt: skip
-CALL = "method varchar(16), from_tag varchar(64), to_tag varchar(64), callid varchar(255), sip_code varchar(3), sip_reason varchar(128), time datetime"
-EXTRA = "src_user varchar(64), src_domain varchar(128), src_ip varchar(64), dst_ouser varchar(64), dst_user varchar(64), dst_domain varchar(128)"
-TABLES = {
-    "version": "table_name varchar(32), table_version int",
-    "subscriber": f"{KEY}, username varchar(64), domain varchar(64), password varchar(64), ha1 varchar(128), ha1b varchar(128)",
-    "location": f"{KEY}, ruid varchar(64), username varchar(64), domain varchar(64), contact varchar(512), received varchar(128), path varchar(512), expires datetime, "
-                "q float, callid varchar(255), cseq int, last_modified datetime, flags int, cflags int, user_agent varchar(255), socket varchar(64), methods int, "
-                "instance varchar(255), reg_id int, server_id int, connection_id int, keepalive int, `partition` int",
-    "location_attrs": f"{KEY}, ruid varchar(64), username varchar(64), domain varchar(64), aname varchar(64), atype int, avalue varchar(512), last_modified datetime",
-    "dbaliases": f"{KEY}, alias_username varchar(64), alias_domain varchar(64), username varchar(64), domain varchar(64)",
-    "speed_dial": f"{KEY}, username varchar(64), domain varchar(64), sd_username varchar(64), sd_domain varchar(64), new_uri varchar(255)",
-    "domain": f"{KEY}, domain varchar(64), did varchar(64)",
-    "domain_attrs": f"{KEY}, did varchar(64), name varchar(32), type int, value varchar(255)",
-    "address": f"{KEY}, grp int, ip_addr varchar(50), mask int, port int, tag varchar(64)",
-    "trusted": f"{KEY}, src_ip varchar(50), proto varchar(4), from_pattern varchar(64), ruri_pattern varchar(64), tag varchar(64), priority int",
-    "acc": f"{KEY}, {CALL}, {EXTRA}", "missed_calls": f"{KEY}, {CALL}, {EXTRA}",
-}  # fmt: skip
+            "RTPRELAY", "JSONRPC", "VOICEMAIL", "PRESENCE", "DEBUG")  # fmt: skip
+#: what the configuration says to add to the tables of acc
+EXTRA = ("src_user varchar(64), add src_domain varchar(128), add src_ip varchar(64), add dst_ouser varchar(64), add dst_user varchar(64), add dst_domain varchar(128)")
 SDP = "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0 8\r\n"
 TYPE = "Content-Type: application/sdp"
 
@@ -55,11 +38,13 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[databases.Ser
 @pytest.fixture
 def filled(database: databases.Server) -> databases.Server:
     database.empty()
-    database.execute(*(f"create table {name} ({columns})" for name, columns in TABLES.items()))
-    database.execute(*(f"insert into version values ('{name}', {number})" for name, number in VERSIONS.items()))
+    tables = Tables(database.url)
+    tables.create()
     for user in ("ann", "bob", "eve"):
-        database.execute(f"insert into subscriber (username, domain, password, ha1, ha1b) values ('{user}', '{DOMAIN}', 'secret-{user}', '', '')")
-    database.execute(f"insert into domain (domain, did) values ('{DOMAIN}', null)",
+        tables.add_user(f"{user}@{DOMAIN}", f"secret-{user}")
+    tables.close()
+    database.execute(*(f"alter table {name} add {EXTRA}" for name in ("acc", "missed_calls")))
+    database.execute(f"insert into domain (domain, did) values ('{DOMAIN}', '')",
                      f"insert into dbaliases (alias_username, alias_domain, username, domain) values ('info', '{DOMAIN}', 'bob', '{DOMAIN}')",
                      f"insert into speed_dial (username, domain, sd_username, sd_domain, new_uri) values ('ann', '{DOMAIN}', '22', '{DOMAIN}', 'sip:bob@{DOMAIN}')",
                      "insert into address (grp, ip_addr, mask, port, tag) values (1, '127.0.0.9', 32, 0, '')")  # fmt: skip
@@ -99,6 +84,14 @@ class Subscriber(Phone):
         assert challenge.startswith("SIP/2.0 401"), challenge
         self.request("REGISTER", uri, "Expires: 600", self.proof(challenge, "REGISTER", uri, password or f"secret-{self.user}"), cseq=self.serial + 1, **again)
         return self.receive().split("\r\n")[0]
+
+    def ask(self, method: str, user: str, call_id: str, *lines: str, body: str = "") -> str:
+        """A request that is challenged first; the answer."""
+        uri = f"sip:{user}@{DOMAIN}"
+        self.request(method, uri, *lines, call_id=call_id, body=body)
+        challenge = self.until("SIP/2.0 407")
+        self.request(method, uri, *lines, self.proof(challenge, method, uri, f"secret-{self.user}"), call_id=call_id, cseq=2, body=body)
+        return self.receive()
 
     def invite(self, user: str, call_id: str, *, body: str = SDP) -> None:
         """With the answer to the challenge that comes first."""
@@ -187,6 +180,31 @@ def test_media_by_rtpengine(serve: Callable[..., Server], filled: databases.Serv
             ann.invite("bob", "engine")
             assert "m=audio 30000" in bob.until("INVITE")
             assert [c["command"] for c in media.asked] == ["offer"] and media.asked[0]["replace"] == ["origin", "session-connection"]
+        finally:
+            for phone in (ann, bob):
+                phone.close()
+
+
+def test_who_is_there(serve: Callable[..., Server], filled: databases.Server) -> None:
+    """WITH_PRESENCE; and WITH_DEBUG, which shows each action."""
+    with relay(TextRelay) as media:
+        server = start(serve, filled, media)
+        ann, bob = (Subscriber(user, "udp", server.port) for user in ("ann", "bob"))
+        try:
+            assert ann.ask("SUBSCRIBE", "bob", "watch", "Event: presence", "Expires: 600").startswith("SIP/2.0 200 OK")
+            told = ann.until("NOTIFY")
+            assert header(told, "Subscription-State") == "active;expires=600" and told.endswith("\r\n\r\n")
+            ann.answer(told, "200 OK")
+            body = ('<?xml version="1.0"?><presence xmlns="urn:ietf:params:xml:ns:pidf" entity="sip:bob@x"><tuple id="t"><status><basic>open</basic></status></tuple>'
+                    "</presence>")  # fmt: skip
+            assert bob.ask("PUBLISH", "bob", "show", "Event: presence", "Expires: 600", "Content-Type: application/pidf+xml", body=body).startswith("SIP/2.0 200 OK")
+            told = ann.until("NOTIFY")
+            assert "<basic>open</basic>" in told and header(told, "CSeq") == "3 NOTIFY"
+            ann.answer(told, "200 OK")
+            until(lambda: filled.rows("select presentity_uri, watcher_username, status, local_cseq from active_watchers") == [(f"sip:bob@{DOMAIN}", "ann", 1, 3)])
+            until(lambda: filled.rows("select username, event, body from presentity") == [("bob", "presence", body.encode())])
+            assert re.search(r" exec: \{.*\} \*\*\* cfgtrace:dbg_cfg_trace\(\): request_route=\[PRESENCE\] c=\[.*kamailio.cfg\] l=\d+ a=\d+ n=handle_publish", server.text())
+            assert "Traceback" not in server.text()
         finally:
             for phone in (ann, bob):
                 phone.close()
