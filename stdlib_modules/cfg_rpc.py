@@ -1,12 +1,15 @@
-"""Module cfg_rpc: reading and changing runtime variables (custom globals and the core's) by RPC."""
+"""Module cfg_rpc: reading and changing runtime variables by RPC: custom globals, those of the core and of modules that are loaded."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from kamc import catalogue
 from kamc.declare import Module, Spread, rpc
 from kamc.runtime.rpc.fault import RpcFault
+
+#: groups of the core, and what the names of their parameters begin with in the configuration
+_CORE_PREFIXES: Final = {"core": "", "tcp": "tcp_"}
 
 
 class CfgRpc(Module):
@@ -20,13 +23,28 @@ class CfgRpc(Module):
         if (group, name) in self.rt.custom:
             value: int | str = self.rt.custom[(group, name)]
             return value
-        if name in catalogue.core()["cfg_groups"].get(group, {}) and group == "core":
-            found = self.rt.log.level if name == "debug" else self.rt.param(name)
-            return found if isinstance(found, int | str) else 0
-        raise RpcFault(400, f"Failed to get the variable [{group}.{name}]")
+        if name not in self._group(group):
+            raise RpcFault(400, f"Failed to get the variable [{group}.{name}]")
+        found: Any = None
+        if group in _CORE_PREFIXES:
+            found = self.rt.log.level if (group, name) == ("core", "debug") else self.rt.param(f"{_CORE_PREFIXES[group]}{name}")
+        else:
+            found = getattr(self.rt.module(group).p, name, None)
+        if isinstance(found, int | str):
+            return found
+        if group in _CORE_PREFIXES:
+            return 0
+        raise RpcFault(400, "Variable exists, but it is not readable via RPC interface")
+
+    def _group(self, group: str) -> dict[str, dict[str, Any]]:
+        """The variables of the core, of its streams, or of a module that is loaded."""
+        if group not in _CORE_PREFIXES and self.rt.module(group) is None:
+            return {}
+        found: dict[str, dict[str, Any]] = catalogue.core()["cfg_groups"].get(group, {})
+        return found
 
     def _check(self, group: str, name: str, value: int | str) -> None:
-        row = catalogue.core()["cfg_groups"].get(group, {}).get(name, {})
+        row = self._group(group).get(name, {})
         if isinstance(self._get(group, name), int) != isinstance(value, int):
             raise RpcFault(400, "Failed to set the variable: wrong type")
         if isinstance(value, int) and ("min" in row or "max" in row) and not row.get("min", value) <= value <= row.get("max", value):
@@ -36,10 +54,12 @@ class CfgRpc(Module):
         self._check(group, name, value)
         if (group, name) in self.rt.custom:
             self.rt.custom[(group, name)] = value
-        elif name == "debug":
+        elif (group, name) == ("core", "debug"):
             self.rt.log.level = int(value)
+        elif group in _CORE_PREFIXES:
+            self.rt.params[f"{_CORE_PREFIXES[group]}{name}"] = value
         else:
-            self.rt.params[name] = value
+            setattr(self.rt.module(group).p, name, value)
         return ""
 
     @rpc("cfg.get")
@@ -100,13 +120,15 @@ class CfgRpc(Module):
     @rpc("cfg.list")
     def rpc_list(self, group: str = "") -> list[str]:
         """Names of all variables."""
-        names = [f"{g}: {n}" for g, n in self.rt.custom] + [f"core: {n}" for n in catalogue.core()["cfg_groups"]["core"]]
+        names = [f"{g}: {n}" for g, n in self.rt.custom] + [f"{g}: {n}" for g in catalogue.core()["cfg_groups"] for n in self._group(g)]
         return [n for n in names if not group or n.startswith(group + ":")]
 
     @rpc("cfg.help")
     def rpc_help(self, group: str, name: str) -> str:
-        """Type of a variable."""
-        return f"{group}.{name} is a {'number' if isinstance(self._get(group, name), int) else 'text'}"
+        """Type of a variable, and what it may be."""
+        value, row = self._get(group, name), self._group(group).get(name, {})
+        bounds = f", {row.get('min', '-')} to {row.get('max', '-')}" if "min" in row or "max" in row else ""
+        return f"{group}.{name}\n(parameter type is {'integer' if isinstance(value, int) else 'string'}{bounds})"
 
 
 module = CfgRpc

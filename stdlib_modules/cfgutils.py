@@ -261,9 +261,9 @@ class Cfgutils(Module):
         return "TRUE" if self.gflags & flag == flag else "FALSE"
 
     @rpc("cfgutils.rand_get_prob")
-    def rpc_get_prob(self) -> int:
+    def rpc_get_prob(self) -> str:
         """The probability of rand_event() in percent."""
-        return self.probability
+        return f"actual probability: {self.probability} percent"
 
     @rpc("cfgutils.rand_set_prob", spread=Spread.EVERY)
     def rpc_set_prob(self, probability: int) -> None:

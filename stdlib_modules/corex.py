@@ -337,13 +337,13 @@ class Corex(Module):
     @rpc("corex.list_sockets")
     def rpc_sockets(self) -> list[dict[str, Any]]:
         """Listening sockets."""
-        return [{"socket": {"proto": s.proto, "name": s.name or s.host, "addr": s.host, "port": str(s.port), "mcast": "no", "mhomed": "no",
-                            "advertise": f"{s.advertise_host}:{s.via_port}" if s.advertise_host else "-"}} for s in self.rt.listeners]  # fmt: skip
+        return [{"PROTO": s.proto, "NAME": s.host, "ADDRLIST": {"ADDR": s.host}, "PORT": str(s.port), "MCAST": "no", "MHOMED": "no", "VIRTUAL": "no",
+                 "SOCKNAME": s.name or "-", "ADVERTISE": f"{s.advertise_host}:{s.via_port}" if s.advertise_host else "-"} for s in self.rt.listeners]  # fmt: skip
 
     @rpc("corex.list_aliases")
-    def rpc_aliases(self) -> list[str]:
+    def rpc_aliases(self) -> list[dict[str, Any]]:
         """Aliases of this host."""
-        return [f"{p or '*'}:{h}:{port or '*'}" for p, h, port in self.rt.aliases]
+        return [{"PROTO": p or "*", "ADDR": h, "PORT": int(port or 0)} for p, h, port in self.rt.aliases]
 
     @rpc("corex.debug", spread=Spread.EVERY)
     def rpc_debug(self, level: int | None = None) -> dict[str, int]:

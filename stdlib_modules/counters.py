@@ -93,7 +93,7 @@ class CountersModule(Module):
     def rpc_help(self, group: str, name: str) -> str:
         """What a counter counts."""
         self._value(group, name)
-        return str(self.rt.counters.docs.get((group, name), ""))
+        return str(self.rt.counters.docs.get((group, name)) or "kamailio statistic (no description)")
 
 
 module = CountersModule

@@ -195,6 +195,8 @@ class Ctl(Module):
         if packet.kind != REQUEST or not packet.values or not isinstance(packet.values[0], str):
             return fault(packet.cookie, 400, "Invalid request")
         name, params = packet.values[0], packet.values[1:]
+        if name not in self.rt.worker.rpc.commands:
+            return fault(packet.cookie, 500, f"command {name} not found")
         try:
             return reply(packet.cookie, self.rt.worker.rpc.call(name, params))
         except RpcFault as err:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+from collections.abc import Callable
 from typing import Any
 
 from kamc.declare import ANY, Module, Spread, function, pv, rpc
@@ -21,6 +22,10 @@ _CORE_STATS = (
     "err_replies", "bad_URIs_rcvd", "unsupported_methods", "bad_msg_hdr",
 )  # fmt: skip
 
+#: methods by which replies are counted, and the codes
+_REPLY_METHODS = {"bye": "BYE", "cancel": "CANCEL", "invite": "INVITE", "message": "MESSAGE", "prack": "PRACK", "refer": "REFER", "reg": "REGISTER", "update": "UPDATE"}
+_REPLY_CODES = (401, 404, 407, 480, 486)
+
 
 class Kex(Module):
     name = "kex"
@@ -29,9 +34,21 @@ class Kex(Module):
     def mod_init(self) -> None:
         self.shared = self.rt.worker.shared
         self.base_level = self.rt.log.level
+        for code_class in range(1, 7):
+            for shown, method in _REPLY_METHODS.items():
+                self._count(f"rcv_replies_{code_class}xx_{shown}", lambda code, m, c=code_class, of=method: code // 100 == c and m == of)  # type: ignore[misc]
+        self._count("rcv_replies_18x", lambda code, _: 180 <= code < 190)
+        for number in _REPLY_CODES:
+            self._count(f"rcv_replies_{number}", lambda code, _, n=number: code == n)  # type: ignore[misc]
         for name, value in (("total_size", 0), ("used_size", 0), ("real_used_size", 0), ("max_used_size", 0), ("free_size", 0), ("fragments", 0)):
             del value
             self.rt.hooks.statistics["shmem", name] = self._memory if name != "fragments" else lambda: 0
+
+    def _count(self, name: str, test: Callable[[int, str], bool]) -> None:
+        """A statistic of the core that is counted up when somebody asks: replies by code and method."""
+        replies = self.rt.datapath.replies
+        self.rt.hooks.statistics["core", name] = lambda: sum(n for (code, method), n in replies.items() if test(code, method))
+        self.rt.hooks.partial.add(("core", name))
 
     @staticmethod
     def _memory() -> int:
@@ -189,7 +206,7 @@ class Kex(Module):
     @rpc("stats.clear_statistics", spread=Spread.SHOWN)
     def rpc_clear(self, *names: str) -> list[str]:
         """Set statistics to zero and say what they were."""
-        out = [f"{g}:{n} = (0) {self.rt.counters.get(g, n)}" for g, n in self._select(names)]
+        out = [f"{g}:{n} = {self.rt.counters.get(g, n)}" for g, n in self._select(names)]
         self.rpc_reset(*names)
         return out
 

@@ -16,6 +16,8 @@ from kamc.runtime.tm.engine import REASONS
 _CLASSES = ("1xx_replies", "200_replies", "202_replies", "2xx_replies", "300_replies", "301_replies", "302_replies", "3xx_replies", "400_replies",
             "401_replies", "403_replies", "404_replies", "407_replies", "408_replies", "483_replies", "4xx_replies", "500_replies", "5xx_replies",
             "6xx_replies", "xxx_replies", "failures", "received_ACKs", "sent_err_replies", "sent_replies")  # fmt: skip
+#: not among the numbers by code
+_NOT_SHOWN = frozenset({"1xx_replies", "sent_replies", "sent_err_replies"})
 #: how long after our last negative stateless reply an ACK may be one for it, seconds
 ACK_WINDOW = 4.0
 
@@ -153,7 +155,7 @@ class Sl(Module):
     def rpc_stats(self) -> dict[str, Any]:
         """Numbers of stateless replies by code."""
         get = self.rt.counters.get
-        return {name.removesuffix("_replies"): get("sl", name) for name in _CLASSES if name.endswith("_replies")}
+        return {name.removesuffix("_replies"): get("sl", name) for name in _CLASSES if name.endswith("_replies") and name not in _NOT_SHOWN}
 
 
 module = Sl

@@ -71,7 +71,7 @@ class Commands:
         if not self.sets:
             raise RpcFault(500, "No Destination Sets")
         details = mode != "short"
-        rows = [{"SET": {"ID": s.number, "TARGETS": [self._target(d, details=details) for d in s.all]}} for s in self.sets.values()]
+        rows = [{"SET": {"ID": s.number, "TARGETS": [self._target(d, details=details) for d in s.all]}} for s in sorted(self.sets.values(), key=lambda s: -s.number)]
         return {"NRSETS": len(rows), "RECORDS": rows}
 
     def _set_where(self, state: str, group: int, matches: Any, *, many: bool) -> str:

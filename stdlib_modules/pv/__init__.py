@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from typing import Any
 
-from kamc.declare import Module, modparam
+from kamc.declare import Module, modparam, rpc
 from kamc.declare.values import parse_int
+from kamc.runtime.rpc.fault import RpcFault
 from stdlib_modules.pv.address import AddressVars
 from stdlib_modules.pv.avp import AvpVars
 from stdlib_modules.pv.functions import Functions
@@ -55,6 +56,30 @@ class Pv(MessageVars, HeaderVars, TargetVars, AddressVars, NetworkVars, ScriptVa
         """A value to begin with: a reload leaves what the script has made of it."""
         if (self.rt.beginning if table is self.rt.worker.shared else self.rt.previous is None) or name not in table:
             table[name] = value
+
+    # -- commands --------------------------------------------------------------------------------------------------------
+
+    @rpc("pv.shvGet")
+    def rpc_shv_get(self, name: str | None = None) -> dict[str, Any]:
+        """A shared variable, or all of them."""
+        shared = self.rt.worker.shared
+        names = [name] if name is not None else sorted(shared)
+        if name is not None and name not in shared:
+            raise RpcFault(404, "Variable not found")
+        items = [{"item": {"name": n, "type": "int" if isinstance(shared[n], int) else "string", "value": shared[n]}} for n in names]
+        return {"items": items} if name is None else items[0]["item"]
+
+    @rpc("pv.shvSet")
+    def rpc_shv_set(self, name: str, kind: str, value: str | int) -> str:
+        """Set a shared variable that there is: ``int`` or ``str``, and what."""
+        shared = self.rt.worker.shared
+        if name not in shared:
+            raise RpcFault(500, "Variable not found")
+        number = parse_int(str(value))
+        if kind == "int" and number is None:
+            raise RpcFault(500, "The value is no number")
+        shared[name] = number if kind == "int" and number is not None else str(value)
+        return "Ok. Variable set to new value."
 
 
 module = Pv

@@ -19,6 +19,9 @@ from stdlib_modules.tm.settings import SettingFunctions
 from stdlib_modules.tm.suspend import Suspension
 from stdlib_modules.tm.uac_rpc import UacCommands
 
+#: statistics that have another name here
+_STATS = {"total_local": "local"}
+
 
 class Tm(RelayFunctions, ReplyFunctions, SettingFunctions, ContactFunctions, UacCommands, Suspension, ExternalFunctions, Module):
     name = "tm"
@@ -106,8 +109,10 @@ class Tm(RelayFunctions, ReplyFunctions, SettingFunctions, ContactFunctions, Uac
     def rpc_stats(self) -> dict[str, Any]:
         """Transaction statistics."""
         s = self.rt.tm.stats
-        return {k: s[k] for k in ("current", "waiting", "total", "rpl_received", "rpl_generated", "rpl_sent", "6xx", "5xx", "4xx", "3xx", "2xx", "created",
-                                  "freed", "delayed_free")} | {"total_local": s["local"]}  # fmt: skip
+        return {k: s[_STATS.get(k, k)] for k in (
+            "current", "waiting", "total", "total_local", "rpl_received", "rpl_generated", "rpl_sent", "6xx", "5xx", "4xx", "3xx", "2xx", "created", "freed",
+            "delayed_free",
+        )}  # fmt: skip
 
     @rpc("tm.hash_stats", spread=Spread.SUM)
     def rpc_hash_stats(self) -> dict[str, Any]:

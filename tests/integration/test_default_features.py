@@ -203,7 +203,8 @@ def test_who_is_there(serve: Callable[..., Server], filled: databases.Server) ->
             ann.answer(told, "200 OK")
             until(lambda: filled.rows("select presentity_uri, watcher_username, status, local_cseq from active_watchers") == [(f"sip:bob@{DOMAIN}", "ann", 1, 3)])
             until(lambda: filled.rows("select username, event, body from presentity") == [("bob", "presence", body.encode())])
-            assert re.search(r" exec: \{.*\} \*\*\* cfgtrace:dbg_cfg_trace\(\): request_route=\[PRESENCE\] c=\[.*kamailio.cfg\] l=\d+ a=\d+ n=handle_publish", server.text())
+            where = r"request_route=\[PRESENCE\] c=\[.*kamailio.cfg\] l=\d+ a=\d+ n=handle_publish"
+            assert re.search(r" exec: \{.*\} \*\*\* cfgtrace:dbg_cfg_trace\(\): " + where, server.text())
             assert "Traceback" not in server.text()
         finally:
             for phone in (ann, bob):

@@ -49,6 +49,8 @@ class Datapath(Destinations):
         super().__init__(worker)
         self.now = worker.clock
         self._stats = worker.counters.values
+        #: replies that came, by code and method
+        self.replies: dict[tuple[int, str], int] = {}
         self._log_prefix: Callable[[Ctx], str] | None = None
         self._log_prefix_lazy = False
 
@@ -290,6 +292,8 @@ class Datapath(Destinations):
         stats["core", "rcv_replies"] = stats.get(("core", "rcv_replies"), 0) + 1
         key = ("core", f"rcv_replies_{code // 100}xx")
         stats[key] = stats.get(key, 0) + 1
+        what = code, msg.cseq[1]
+        self.replies[what] = self.replies.get(what, 0) + 1
         for hook in self.hooks.pre_reply.values():
             if not hook(msg, flow):
                 return

@@ -55,7 +55,7 @@ def _text(kind: int, value: str) -> bytes:
 
 
 def encode(value: Any) -> bytes:
-    """One value: a number, a text, a list, or a dict with texts as keys. None is an empty text."""
+    """One value: a number, a text, a list, or a dict with texts as keys. None is what Kamailio writes for a text that is not there."""
     if isinstance(value, bool | int):
         return _record(INT, _number(int(value)))
     if isinstance(value, float):
@@ -64,15 +64,23 @@ def encode(value: Any) -> bytes:
         return bytes([STRUCT]) + b"".join(_text(NAME, str(key)) + _member(item) for key, item in value.items()) + bytes([0x80 | STRUCT])
     if isinstance(value, list | tuple):
         return bytes([ARRAY]) + b"".join(map(encode, value)) + bytes([0x80 | ARRAY])
-    return _text(STR, "" if value is None else str(value))
+    return _text(STR, "<null string>" if value is None else str(value))
 
 
 def _member(value: Any) -> bytes:
-    """A value in a structure. kamcmd knows no lists there: structures in one become one whose names may repeat, as Kamailio writes them."""
-    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-        inside = b"".join(_text(NAME, str(key)) + _member(item) for one in value for key, item in one.items())
-        return bytes([STRUCT]) + inside + bytes([0x80 | STRUCT])
+    """A value in a structure. kamcmd knows no lists there: as Kamailio writes them they are structures in which names may repeat (of items with one name) or
+    items stand without one."""
+    if isinstance(value, list) and all(isinstance(item, dict) for item in value):
+        return bytes([STRUCT]) + b"".join(map(_item, value)) + bytes([0x80 | STRUCT])
     return encode(value)
+
+
+def _item(value: dict[str, Any]) -> bytes:
+    """Of a list in a structure."""
+    if len(value) != 1:
+        return encode(value)
+    ((key, inner),) = value.items()
+    return _text(NAME, str(key)) + _member(inner) if isinstance(inner, dict | list) else encode(value)
 
 
 def packet(kind: int, cookie: bytes, body: bytes) -> bytes:

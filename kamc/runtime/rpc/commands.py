@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 import os
+import platform
+import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from kamc.declare.module import Spread
 from kamc.runtime.rpc.fault import RpcFault
@@ -15,6 +17,20 @@ from kamc.runtime.rpc.spread import spread_over
 if TYPE_CHECKING:
     from kamc.runtime.proc.peers import Peers
     from kamc.runtime.proc.worker import Worker
+
+_FLAGS: Final = "USE_TCP, USE_TLS, USE_SCTP, USE_DNS_CACHE, USE_DNS_FAILOVER, USE_NAPTR, USE_DST_BLOCKLIST"
+_VERSION_DEFINES: Final = ("KAMAILIO_6", "KAMAILIO_6_2", "KAMAILIO_6_2_0")
+#: names that core.tcp_options shows, and the parameters behind them
+_TCP_OPTIONS: Final = {
+    "connect_timeout": "tcp_connect_timeout", "send_timeout": "tcp_send_timeout", "connection_lifetime": "tcp_connection_lifetime",
+    "max_connections(soft)": "tcp_max_connections", "max_tls_connections(soft)": "tls_max_connections", "no_connect": "tcp_no_connect",
+    "fd_cache": "tcp_fd_cache", "async": "tcp_async", "connect_wait": "tcp_connect_wait", "conn_wq_max": "tcp_conn_wq_max", "wq_max": "tcp_wq_max",
+    "defer_accept": "tcp_defer_accept", "delayed_ack": "tcp_delayed_ack", "syncnt": "tcp_syncnt", "linger2": "tcp_linger2",
+    "keepalive": "tcp_keepalive",
+    "keepidle": "tcp_keepidle", "keepintvl": "tcp_keepintvl", "keepcnt": "tcp_keepcnt", "crlf_ping": "tcp_crlf_ping", "accept_aliases": "tcp_accept_aliases",
+    "alias_flags": "tcp_alias_flags",
+    "new_conn_alias_flags": "tcp_new_conn_alias_flags",
+}  # fmt: skip
 
 
 class Command(NamedTuple):
@@ -91,6 +107,12 @@ def add_core_commands(registry: RpcRegistry, worker: Worker) -> None:
     def version() -> str:
         return worker.rt.signature() if worker.rt is not None else "kamc"
 
+    def info() -> dict[str, Any]:
+        return {"version": version(), "id": "unknown", "compiler": f"{sys.implementation.name} {platform.python_version()}", "compiled": "", "flags": _FLAGS}
+
+    def modules() -> list[str]:
+        return [name for name in worker.rt.modules if name != "core"] if worker.rt is not None else []
+
     def processes() -> list[dict[str, Any]]:
         main = [] if worker.index else [{"IDX": 0, "PID": os.getppid(), "DSC": "main process - supervisor"}]
         return [*main, {"IDX": worker.log.rank, "PID": os.getpid(), "DSC": "worker"}]
@@ -101,8 +123,8 @@ def add_core_commands(registry: RpcRegistry, worker: Worker) -> None:
         return worker.index
 
     def sockets() -> list[dict[str, Any]]:
-        return [{"PROTO": s.proto, "NAME": s.host, "ADDRLIST": {"ADDR": s.host}, "PORT": str(s.port), "MCAST": "no", "MHOMED": "no",
-                 **({"ADVERTISE": f"{s.advertise_host}:{s.via_port}"} if s.advertise_host else {})} for s in worker.listeners]  # fmt: skip
+        return [{"socket": {"proto": s.proto, "address": s.host, "port": str(s.port), "mcast": "no", "mhomed": "no", "virtual": "no",
+                            **({"advertise": f"{s.advertise_host}:{s.via_port}"} if s.advertise_host else {})}} for s in worker.listeners]  # fmt: skip
 
     def help_(name: str) -> str:
         found = registry.commands.get(name)
@@ -132,7 +154,15 @@ def add_core_commands(registry: RpcRegistry, worker: Worker) -> None:
     registry.add("core.echo", lambda *a: [str(int(v)) if isinstance(v, int | float) else str(v) for v in a], "The parameters, as texts.")
     registry.add("core.sockets_list", sockets, "Listening sockets.")
     registry.add("core.aliases_list", aliases, "Aliases of this host.")
-    registry.add("core.flags", dict, "Flags.")
+    registry.add("core.flags", lambda: _FLAGS, "What the server is built with.")
+    registry.add("core.info", info, "Version and what the server is built with.")
+    registry.add("core.modules", lambda: modules()[::-1], "Modules, the last first.")
+    registry.add("core.ppdefines", lambda: [*_VERSION_DEFINES, *(f"MOD_{name}" for name in modules())], "Names that the configuration tests with ifdef.")
+    registry.add("core.prints", lambda text: str(text), "The parameter, a text.")
+    registry.add("core.printi", lambda number: int(number), "The parameter, a number.")
+    registry.add("core.runinfo", lambda: {**info(), **uptime()}, "Version, and time since the start.")
+    registry.add("core.tcp_options", lambda: {shown: worker.core_param(name) for shown, name in _TCP_OPTIONS.items()}, "Parameters of streams.")
+    registry.add("core.udp4_raw_info", lambda: {name: worker.core_param(name) for name in ("udp4_raw", "udp4_raw_mtu", "udp4_raw_ttl")}, "Raw sockets: not used.")
     registry.add("core.tcp_list", lambda: connections(worker), "Connections: TCP, TLS and WebSocket.", Spread.JOIN)
     registry.add("core.tcp_info", lambda: connection_numbers(worker), "How many connections there are, and may be.", Spread.SUM)
     registry.add("system.listMethods", lambda: sorted(registry.commands), "Names of all commands.")
