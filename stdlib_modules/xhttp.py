@@ -31,7 +31,7 @@ class Xhttp(Module):
         self.skip = self.rt.regex(self.p.url_skip) if self.p.url_skip else None
         if _EVENT not in self.rt.functions:
             raise ConfigError("xhttp: the configuration has no event_route[xhttp:request]")
-        self.rt.hooks.http = self.request
+        self.rt.hooks.http.append(self.request)
 
     def request(self, msg: SipMessage, flow: Flow) -> bool:
         """Run the event route over an HTTP request. False for one that is not for us."""

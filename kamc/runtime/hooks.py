@@ -40,7 +40,7 @@ class Hooks:
         #: datagrams that are no SIP but STUN
         self.stun: Callable[[bytes, Flow], None] | None = None
         #: takes HTTP requests of stream connections; False for one that it does not want
-        self.http: Callable[[SipMessage, Flow], bool] | None = None
+        self.http: list[Callable[[SipMessage, Flow], bool]] = []
         #: the end of a connection, by the name of the module that wants to hear of it
         self.connection_closed: dict[str, Callable[[Connection, Closing], None]] = {}
         #: who knows certificates, and what a run wants of a TLS connection that it may open

@@ -15,16 +15,19 @@ VALUES = st.recursive(LEAF, lambda inner: st.lists(inner, max_size=4) | st.dicti
 
 
 def joined(value: object) -> object:
-    """A list of structures in a structure is one structure on the wire; of names that repeat a reader keeps the last."""
+    """A list of structures in a structure is one structure on the wire, in which those with one name that is a structure itself lose theirs; where all do, a
+    reader keeps the last of names that repeat."""
     if isinstance(value, list):
         return [joined(item) for item in value]
     if not isinstance(value, dict):
         return value
 
     def member(item: object) -> object:
-        if isinstance(item, list) and item and all(isinstance(one, dict) for one in item):
-            return joined({key: inner for one in item for key, inner in one.items()})
-        return joined(item)
+        if not isinstance(item, list) or not all(isinstance(one, dict) for one in item):
+            return joined(item)
+        named = [len(one) == 1 and isinstance(next(iter(one.values())), dict | list) for one in item]
+        found = [joined(one) for one in item]
+        return found if not all(named) else {key: inner for one in found for key, inner in one.items()}
 
     return {key: member(item) for key, item in value.items()}
 
@@ -35,16 +38,19 @@ def test_values_come_back(value: object) -> None:
 
 
 def test_structures_in_a_list_of_a_structure_keep_their_names() -> None:
-    data = encode({"aliases": [{"alias": 1}, {"alias": 2}]})
+    data = encode({"aliases": [{"alias": {"a": 1}}, {"alias": {"a": 2}}]})
     assert data.count(b"alias\0") == 2
     assert bytes([ARRAY]) not in (data[:1], data[10:11])
-    assert decode(data) == [{"aliases": {"alias": 2}}]
+    assert decode(data) == [{"aliases": {"alias": {"a": 2}}}]
+    # as kamcmd shows htable.dump and dlg.list of Kamailio
+    assert decode(encode({"slot": [{"name": "a", "value": 1}], "variables": [{"k": "v"}], "list": []})) == [
+        {"slot": [{"name": "a", "value": 1}], "variables": [{"k": "v"}], "list": {}}]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("value", "data"),
     [(0, "00"), (17, "1011"), (300, "20012c"), (-1, "40ffffffff"), ("ab", "31616200"), ("", "1100"), ("abcdefgh", "9109616263646566676800"), (1.5, "2205dc"),
-     (True, "1001"), (None, "1100"), ([1], "04100184"), ({"a": 1}, "03256100100183")],
+     (True, "1001"), (None, "910e3c6e756c6c20737472696e673e00"), ([1], "04100184"), ({"a": 1}, "03256100100183")],
 )  # fmt: skip
 def test_bytes_of_values(value: object, data: str) -> None:
     assert encode(value).hex() == data

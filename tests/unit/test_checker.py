@@ -55,7 +55,7 @@ def test_errors_in_blocks(compile_text: Any, body: str, code: str) -> None:
     [
         ('loadmodule "nosuchmodule.so"', "K0310"),
         ('loadmodule "sl.so"', "K0311"),
-        ('loadmodule "presence.so"', "K0312"),
+        ('loadmodule "rls.so"', "K0312"),
         ('loadmodule "registrar.so"', "K0313"),
         ('modparam("tm", "nosuch", 1)', "K0320"),
         ('modparam("tm", "fr_timer", "5")', "K0321"),
@@ -91,7 +91,7 @@ def test_modules_count_from_their_line_on(compile_text: Any) -> None:
 
 
 def test_missing_implementations_are_errors_unless_allowed(compile_text: Any) -> None:
-    text = f'{HEAD}loadmodule "presence.so"\nrequest_route {{ handle_publish(); }}\n'
+    text = f'{HEAD}loadmodule "rls.so"\nrequest_route {{ rls_handle_subscribe(); }}\n'
     assert {d.code for d in compile_text(text).diagnostics} == {"K0312", "K0305"}
     allowed = compile_text(text, allow_missing=True)
     assert allowed.ok

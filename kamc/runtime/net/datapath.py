@@ -94,7 +94,7 @@ class Datapath(Destinations):
             if msg.is_request and msg.version[:5].upper() == "HTTP/":
                 if not conn:
                     raise SipError("HTTP in a datagram")
-                if hooks.http is not None and self._http(hooks.http, msg, flow):
+                if any(self._http(take, msg, flow) for take in hooks.http):
                     return
         except SipError as err:
             self._bad_message(err, flow, text)

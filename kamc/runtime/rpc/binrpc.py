@@ -142,25 +142,27 @@ def _value(data: bytes, at: int, depth: int) -> tuple[int, Any, int]:
 
 
 def _compound(data: bytes, at: int, kind: int, depth: int) -> tuple[int, Any, int]:
+    """A structure in which something stands without a name is a list."""
     if depth > MAX_DEPTH:
         raise BinrpcError("structures are nested too deep")
     items: list[Any] = []
-    pairs: dict[str, Any] = {}
     name: str | None = None
+    nameless = kind == ARRAY
     while True:
         if at >= len(data):
             raise BinrpcError("a structure does not end")
         if data[at] == 0x80 | kind:
-            return kind, pairs if kind == STRUCT else items, at + 1
+            return kind, items if nameless else {key: value for one in items for key, value in one.items()}, at + 1
         inner, value, at = _value(data, at, depth)
         if kind == ARRAY:
             items.append(value)
         elif inner == NAME:
             name = value
         elif name is None:
-            raise BinrpcError("a member has no name")
+            nameless = True
+            items.append(value)
         else:
-            pairs[name] = value
+            items.append({name: value})
             name = None
 
 
