@@ -149,6 +149,8 @@ def _run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument("--watch", action="store_true", help="reload when the configuration changes")
     run.add_argument("--workers", type=_workers, default=1, metavar="N", help="processes that serve, 1 to 16, or auto: one per processor, at most children (default: 1)")
     run.add_argument("--hang-timeout", type=int, default=15, metavar="SECONDS", help="replace a worker that does not serve for so long (default: 15, 0: never)")
+    run.add_argument("--log-format", choices=("text", "json", "journald"), default="text",
+                     help="lines as Kamailio's (default), a JSON object a line, or records for systemd's journal")  # fmt: skip
     run.add_argument("--most-waiting", type=int, default=10_000, metavar="N",
                      help="answer 503 to new requests when so many routes of a worker wait for something (default: 10000, 0: never)")  # fmt: skip
     run.add_argument("--store", metavar="DIR", help="keep contacts, hash tables and variables here across restarts; redis://HOST:PORT/DB: share them with other servers")

@@ -124,7 +124,8 @@ def run(options: argparse.Namespace) -> int:
         listen=options.listen, aliases=options.aliases, debug=options.debug, debug_level=options.debug_level, work_dir=options.work_dir,
         run_dir=options.run_dir, pid_file=os.path.abspath(options.pid_file) if options.pid_file else None, user=options.user, group=options.group,
         no_tcp=options.no_tcp, server_id=options.server_id, store=options.store if not options.store or "://" in options.store else os.path.abspath(options.store),
-        hang_timeout=options.hang_timeout, most_waiting=options.most_waiting, workers=options.workers, argv=[options.program.replace("kamc.", ""), *options.argv],
+        hang_timeout=options.hang_timeout, log_format=options.log_format, most_waiting=options.most_waiting, workers=options.workers,
+        argv=[options.program.replace("kamc.", ""), *options.argv],
         rebuild=[sys.executable, "-m", options.program, *options.argv, "--bundle"], watch=options.watch, watched=watched,
         daemon=options.daemon, syslog=options.syslog, pgid_file=os.path.abspath(options.pgid_file) if options.pgid_file else None, overrides=options.overrides,
     )).run()  # fmt: skip

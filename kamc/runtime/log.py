@@ -8,7 +8,10 @@ import sys
 import syslog
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from kamc.runtime.records import Records
 
 NAMES: Final[dict[int, str]] = {-5: "ALERT", -4: "BUG", -3: "CRITICAL", -2: "CRITICAL", -1: "ERROR", 0: "WARNING", 1: "NOTICE", 2: "INFO", 3: "DEBUG"}
 _SYSLOG: Final[dict[int, int]] = {-5: syslog.LOG_ALERT, -4: syslog.LOG_CRIT, -3: syslog.LOG_CRIT, -2: syslog.LOG_CRIT, -1: syslog.LOG_ERR,
@@ -40,11 +43,14 @@ def _place(module: str) -> str:
 class Log:
     """``level`` is the highest level that is written. ``rank`` is the process number in front of the pid."""
 
-    __slots__ = ("_burst", "_fd", "_prefix", "_prefix_ctx", "_prefix_format", "clock", "divert", "facilities", "level", "levels", "rank", "to_syslog")
+    __slots__ = ("_burst", "_fd", "_prefix", "_prefix_ctx", "_prefix_format", "clock", "ctx", "divert", "facilities", "level", "levels", "rank", "records", "to_syslog")
 
     def __init__(self, level: int = 0, rank: int = 0, *, to_syslog: bool = False) -> None:
         self.level, self.rank, self.to_syslog = level, rank, to_syslog
         self._fd = 2
+        #: takes structured records instead of lines (:mod:`kamc.runtime.records`), and the message that they are about
+        self.records: Records | None = None
+        self.ctx: Any = None
         #: takes the lines instead: module log_custom
         self.divert: Callable[[bytes], object] | None = None
         #: of single modules: module debugger
@@ -64,14 +70,14 @@ class Log:
     def about_nothing(self) -> None:
         """The message is done."""
         self._prefix = ""
-        self._prefix_format = self._prefix_ctx = None
+        self._prefix_format = self._prefix_ctx = self.ctx = None
 
     def keep_prefix(self) -> Callable[[], None]:
         """A function that brings the present prefix back: for a run that is set aside."""
-        kept = self._prefix, self._prefix_format, self._prefix_ctx
+        kept = self._prefix, self._prefix_format, self._prefix_ctx, self.ctx
 
         def bring_back() -> None:
-            self._prefix, self._prefix_format, self._prefix_ctx = kept
+            self._prefix, self._prefix_format, self._prefix_ctx, self.ctx = kept
 
         return bring_back
 
@@ -81,7 +87,8 @@ class Log:
         if self._prefix_format is not None:
             make, ctx = self._prefix_format, self._prefix_ctx
             # off first: what the format itself logs has no prefix
-            self.about_nothing()
+            self._prefix = ""
+            self._prefix_format = self._prefix_ctx = None
             self._prefix = make(ctx)
         return self._prefix
 
@@ -95,6 +102,9 @@ class Log:
         """Write a line whatever the level, without the place of whoever writes it. ``name`` stands for that of the level."""
         name = name or NAMES[max(-5, min(3, level))]
         prefix = self.prefix
+        if self.records is not None:
+            self.records.write(level, name, self.rank, prefix, text, self.ctx)
+            return
         if self.divert is not None:
             self.divert(f"({os.getpid()}) {name}: {prefix}{text.rstrip()}\n".encode("latin-1", "replace"))
             return

@@ -120,7 +120,7 @@ class Datapath(Destinations):
             self._request(Ctx(rt, msg, flow, Routes.REQUEST))
         else:
             self._reply(msg, flow)
-        if self._log_prefix is not None:
+        if self._log_prefix is not None or self.log.records is not None:
             self.log.about_nothing()
 
     def _http(self, take: Callable[[SipMessage, Flow], bool], msg: SipMessage, flow: Flow) -> bool:
@@ -197,6 +197,8 @@ class Datapath(Destinations):
         self._log_prefix_lazy = all(isinstance(p, str) or p.name in _AS_RECEIVED for p in parse_format(text))
 
     def _log_about(self, ctx: Ctx) -> None:
+        if self.log.records is not None:
+            self.log.ctx = ctx
         prefix = self._log_prefix
         if prefix is not None:
             self.log.about(prefix, ctx)

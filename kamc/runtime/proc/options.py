@@ -33,6 +33,8 @@ class Options:
     daemon: bool = False
     syslog: bool = False
     pgid_file: str | None = None
+    #: text, json or journald
+    log_format: str = "text"
     #: core parameters that the command line has the last word about
     overrides: dict[str, Any] = field(default_factory=dict)
     argv: list[str] = field(default_factory=list)

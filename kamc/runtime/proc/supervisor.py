@@ -38,6 +38,7 @@ from kamc.runtime.proc.reload import Reloader
 from kamc.runtime.proc.sockets import Bound, Wanted, activated
 from kamc.runtime.proc.worker import Worker
 from kamc.runtime.program import read_params
+from kamc.runtime.records import records
 from kamc.runtime.store.far import Far, common_secret, is_far
 from kamc.runtime.store.mirror import Mirror
 
@@ -98,6 +99,7 @@ class Supervisor:
         self.core = dict(self.params["core"])
         self.core |= options.overrides
         self.log = Log(self._level(self.core), to_syslog=self._opens_syslog())
+        self.log.records = records(options.log_format)
         self.detached: Detached | None = None
         self.starting = True
         self.generation = 1
@@ -326,6 +328,7 @@ class Supervisor:
 
     def make_worker(self, index: int, channel: Channel, *, first: bool) -> Worker:
         log = Log(self.log.level, index + 1, to_syslog=self.log.to_syslog)
+        log.records = self.log.records
         lasting = self.options.store is not None and not self.far
         far = Far(self.far, log, f"{socket.gethostname()}:{os.getppid()}.{index}") if self.far else None
         worker = Worker(log, index=index, mirror=Mirror(self.store, log, lasting=lasting), secret=self.secret, exchange=self.exchange, far=far)
