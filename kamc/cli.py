@@ -90,6 +90,14 @@ def make_parser() -> argparse.ArgumentParser:
     _compile_options(graph)
     graph.set_defaults(run=commands.graph)
 
+    status = sub.add_parser("status", help="serve the status page of a running server, on this machine")
+    status.add_argument("cfg", nargs="?", help="its configuration, for the graph of routes")
+    status.add_argument("-Y", dest="run_dir", default=".", metavar="DIR", help="runtime folder of the server")
+    status.add_argument("--port", type=int, default=8088, help="port of 127.0.0.1 (default: 8088)")
+    status.add_argument("--parent", type=int, default=0, help=argparse.SUPPRESS)
+    _compile_options(status)
+    status.set_defaults(run=commands.status)
+
     _lookup_commands(sub)
     return parser
 
@@ -149,6 +157,7 @@ def _run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument("--watch", action="store_true", help="reload when the configuration changes")
     run.add_argument("--workers", type=_workers, default=1, metavar="N", help="processes that serve, 1 to 16, or auto: one per processor, at most children (default: 1)")
     run.add_argument("--hang-timeout", type=int, default=15, metavar="SECONDS", help="replace a worker that does not serve for so long (default: 15, 0: never)")
+    run.add_argument("--status-port", type=int, default=0, metavar="PORT", help="serve a status page and metrics on this port of 127.0.0.1 (default: none)")
     run.add_argument("--log-format", choices=("text", "json", "journald"), default="text",
                      help="lines as Kamailio's (default), a JSON object a line, or records for systemd's journal")  # fmt: skip
     run.add_argument("--most-waiting", type=int, default=10_000, metavar="N",

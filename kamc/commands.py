@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kamc.diagnostics import Diagnostic, Severity
 from kamc.errors import ConfigError, UsageError
@@ -120,11 +120,15 @@ def run(options: argparse.Namespace) -> int:
     if options.check_only:
         print("config file ok, exiting...", file=sys.stderr if options.program == "kamc.kamailio" else sys.stdout)
         return OK
+    status = [sys.executable, "-m", "kamc", "status", *(flag for define in options.defines for flag in ("-A", define)), os.path.abspath(path)]
+    if options.status_port:
+        _status_server()
     return Supervisor(files, base, Options(
         listen=options.listen, aliases=options.aliases, debug=options.debug, debug_level=options.debug_level, work_dir=options.work_dir,
         run_dir=options.run_dir, pid_file=os.path.abspath(options.pid_file) if options.pid_file else None, user=options.user, group=options.group,
         no_tcp=options.no_tcp, server_id=options.server_id, store=options.store if not options.store or "://" in options.store else os.path.abspath(options.store),
-        hang_timeout=options.hang_timeout, log_format=options.log_format, most_waiting=options.most_waiting, workers=options.workers,
+        hang_timeout=options.hang_timeout, log_format=options.log_format, status_port=options.status_port, status=status,
+        most_waiting=options.most_waiting, workers=options.workers,
         argv=[options.program.replace("kamc.", ""), *options.argv],
         rebuild=[sys.executable, "-m", options.program, *options.argv, "--bundle"], watch=options.watch, watched=watched,
         daemon=options.daemon, syslog=options.syslog, pgid_file=os.path.abspath(options.pgid_file) if options.pgid_file else None, overrides=options.overrides,
@@ -306,6 +310,34 @@ def _replace(path: Path, text: str) -> None:
     except OSError as err:
         fresh.unlink(missing_ok=True)
         raise ConfigError(f"cannot write {path}: {err.strerror or err}") from None
+
+
+def _status_server() -> Any:
+    """The class that serves the page. Raises ConfigError where its library is not there."""
+    try:
+        from kamc.status.server import StatusServer
+    except ImportError:
+        raise ConfigError("the status page needs aiohttp: pip install 'kamc[status]'") from None
+    return StatusServer
+
+
+def status(options: argparse.Namespace) -> int:
+    """Serve the status page of a running server until told to end."""
+    from kamc.graph import draw, graph_of
+
+    server = _status_server()
+    drawing = ""
+    if options.cfg and not os.path.isdir(options.cfg):
+        options.allow_missing = True
+        compiled = compiled_from(options, options.cfg)
+        drawing = draw(graph_of(compiled.unit), "svg") if compiled.unit is not None else ""
+    title = f"kamc {os.path.basename(options.cfg)}" if options.cfg else "kamc"
+    print(f"http://127.0.0.1:{options.port}/", file=sys.stderr)
+    try:
+        server(options.run_dir, drawing, title).run(options.port, options.parent)
+    except KeyboardInterrupt:
+        pass
+    return OK
 
 
 def graph(options: argparse.Namespace) -> int:

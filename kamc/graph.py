@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final
 
-from kamc.analysis.unit import Unit, route_label
+from kamc.analysis.unit import Unit
+from kamc.declare.routes import route_label
 
 FORMATS: Final = ("dot", "mermaid", "svg")
 #: a target whose name is computed when the route runs

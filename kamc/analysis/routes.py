@@ -8,7 +8,8 @@ from typing import Final
 
 from kamc import catalogue
 from kamc import nodes as n
-from kamc.analysis.unit import Route, Unit, route_label
+from kamc.analysis.unit import Route, Unit
+from kamc.declare.routes import route_label
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_:-]+")
 

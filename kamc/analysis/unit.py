@@ -10,19 +10,12 @@ from kamc import catalogue
 from kamc import nodes as n
 from kamc.declare.module import FunctionDecl
 from kamc.declare.pvspec import PvSpec
-from kamc.declare.routes import Routes
+from kamc.declare.routes import Routes, route_label
 from kamc.diagnostics import DiagnosticSink
 from kamc.registry import Registry
 from kamc.source import Span
 
 _KINDS = {"modules": "module", "functions": "function", "params": "parameter", "core_params": "core parameter", "transformations": "transformation"}
-
-
-def route_label(kind: str, name: str | None) -> str:
-    """A block as it is called in a configuration."""
-    word = {"request": "route" if name else "request_route", "reply": "onreply_route" if name else "reply_route"}
-    base = word.get(kind, f"{kind}_route")
-    return f"{base}[{name}]" if name else base
 
 
 @dataclass(slots=True)

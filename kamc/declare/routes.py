@@ -47,3 +47,10 @@ class Exit(Exception):  # noqa: N818 - not an error: ``exit`` of the script
 
 class Drop(Exit):
     """``drop``: ends the script and drops the message (reply, branch, outgoing request) where that has a meaning."""
+
+
+def route_label(kind: str, name: str | None) -> str:
+    """A block as it is called in a configuration."""
+    word = {"request": "route" if name else "request_route", "reply": "onreply_route" if name else "reply_route"}
+    base = word.get(kind, f"{kind}_route")
+    return f"{base}[{name}]" if name else base

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from kamc.analysis.depth import compiling
-from kamc.analysis.unit import route_label
 from kamc.codegen import GeneratedProgram
 from kamc.codegen.render import render_constants, render_module, render_params
 from kamc.compile import Compiled
+from kamc.declare.routes import route_label
 from kamc.errors import ConfigError
 
 _NAME: Final = re.compile(r"\b[A-Za-z_]\w*\b")

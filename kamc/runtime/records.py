@@ -1,7 +1,7 @@
 """Log records with fields, in the place of lines: JSON on stderr, or systemd's journal.
 
-Fields are ``time``, ``level``, ``pid``, ``rank``, ``module``, ``file``, ``line``, ``function``, ``message``, ``prefix`` and, where a message is in hand, ``call_id``, ``method``,
-``source``, ``cfg`` (file:line of the configuration), ``route``, ``transaction``. One record is one line, whatever its text holds.
+Fields are ``time``, ``level``, ``severity``, ``pid``, ``rank``, ``module``, ``file``, ``line``, ``function``, ``message``, ``prefix`` and, where a message is in hand,
+``call_id``, ``method``, ``source``, ``cfg`` (file:line of the configuration), ``route``, ``transaction``. One record is one line, whatever its text holds.
 """
 
 from __future__ import annotations

@@ -83,7 +83,8 @@ def test_the_journal(tmp_path: Path) -> None:
 
 
 def test_a_server(serve: Callable[..., Server]) -> None:
-    server = serve('debug=2\nloadmodule "sl.so"\nloadmodule "xlog.so"\nrequest_route { xlog("L_INFO", "seen\\n"); sl_send_reply("200", "OK"); }\n', "--log-format", "json")
+    server = serve('debug=2\nloadmodule "sl.so"\nloadmodule "xlog.so"\nrequest_route { xlog("L_INFO", "seen\\n"); sl_send_reply("200", "OK"); }\n',
+                   "--log-format", "json")  # fmt: skip
     server.ask("OPTIONS", "sip:x@h", call_id="mine")
     lines = [json.loads(line) for line in server.text().splitlines() if line.startswith("{")]
     assert any(r["message"] == "seen" and r["call_id"] == "mine" and r["rank"] == 1 and r["cfg"].endswith("kamailio.cfg:4") for r in lines)

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import time
 import traceback
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -37,9 +39,22 @@ if TYPE_CHECKING:
 _COOKIE = "z9hG4bK"
 #: variables that show the message as it came, whatever a route does
 _AS_RECEIVED = frozenset({"mt", "ci", "rm", "cs", "hdr", "si", "sp", "fu", "fU", "fd", "ft", "tt", "ua", "pr", "proto", "Ri", "Rp", "ml", "rs", "rr"})
+#: errors of routes that are remembered
+_LAST_ERRORS = 50
 #: seconds after which a request that was refused for now may come again
 _RETRY_AFTER = 5
 _REQUEST_STATS = frozenset({"invite", "cancel", "ack", "bye", "info", "register", "subscribe", "notify", "message", "options", "prack", "update", "refer", "publish"})
+
+
+
+def where_of(err: BaseException, rt: Runtime | None) -> str:
+    """The place in the configuration that an exception came from; empty for one from elsewhere."""
+    sources = rt.sources if rt is not None else frozenset()
+    where = ""
+    for frame in traceback.extract_tb(err.__traceback__):
+        if frame.filename in sources:
+            where = f"{frame.filename}:{frame.lineno} in {frame.name}"
+    return where
 
 
 class Datapath(Destinations):
@@ -49,6 +64,8 @@ class Datapath(Destinations):
         super().__init__(worker)
         self.now = worker.clock
         self._stats = worker.counters.values
+        #: the last errors of routes: when, what, call-id, place in the configuration
+        self.errors: deque[tuple[float, str, str, str]] = deque(maxlen=_LAST_ERRORS)
         #: replies that came, by code and method
         self.replies: dict[tuple[int, str], int] = {}
         self._log_prefix: Callable[[Ctx], str] | None = None
@@ -253,12 +270,9 @@ class Datapath(Destinations):
     def report(self, err: BaseException, ctx: Ctx | None) -> None:
         """One line that names the cfg line, then the traceback."""
         self.worker.counters.add("kamc", "route_errors")
-        rt = ctx.rt if ctx is not None else self.worker.rt
-        sources = rt.sources if rt is not None else frozenset()
-        where = ""
-        for frame in traceback.extract_tb(err.__traceback__):
-            if frame.filename in sources:
-                where = f"{frame.filename}:{frame.lineno} in {frame.name}: "
+        where = where_of(err, ctx.rt if ctx is not None else self.worker.rt)
+        self.errors.append((time.time(), f"{type(err).__name__}: {err}", ctx.msg.call_id if ctx is not None else "", where))
+        where += ": " if where else ""
         call_id = f" [call-id {ctx.msg.call_id}]" if ctx is not None else ""
         self.log.error("%s%s: %s%s", where, type(err).__name__, err, call_id)
         if self.log.level >= 0:

@@ -60,6 +60,8 @@ class Generations:
             rt.release()
             rt.dispose()
             raise
+        if self.worker.measures is not None:
+            self.worker.measures.watch(rt.functions)
         self._last = rt.generation
         self.prepared = rt
         rt.prepared_in = time.perf_counter() - began

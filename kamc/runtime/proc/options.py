@@ -33,6 +33,9 @@ class Options:
     daemon: bool = False
     syslog: bool = False
     pgid_file: str | None = None
+    #: loopback port of the status page, 0 for none; the command that serves it, behind which the port and the runtime folder are put
+    status_port: int = 0
+    status: list[str] = field(default_factory=list)
     #: text, json or journald
     log_format: str = "text"
     #: core parameters that the command line has the last word about

@@ -14,6 +14,7 @@ import selectors
 import shutil
 import signal
 import socket
+import subprocess
 import syslog
 import tempfile
 import time
@@ -23,6 +24,7 @@ from typing import Any, Final
 
 from kamc.errors import ConfigError
 from kamc.runtime.log import Log, startup_error
+from kamc.runtime.measure import Measures
 from kamc.runtime.net.endpoint import Listener
 from kamc.runtime.net.listen import parse_option
 from kamc.runtime.net.steer import MOST_WORKERS
@@ -117,6 +119,7 @@ class Supervisor:
         self.selector = selectors.DefaultSelector()
         self.reloader = Reloader(self, options.rebuild, self.folder)
         self.desk = Desk(self)
+        self.page: subprocess.Popen[bytes] | None = None
         #: the store of several servers, where there is one
         self.far = options.store or "" if is_far(options.store) else ""
         #: folder of what is this server's alone
@@ -176,6 +179,7 @@ class Supervisor:
             return 1
         self.desk.open_control()
         self.desk.watch(self.options.watched)
+        self.show_status()
         notify.notify("READY=1", f"MAINPID={os.getpid()}")
         if self.detached is not None:
             leave_terminal(keep_stderr=not self.log.to_syslog)
@@ -185,6 +189,12 @@ class Supervisor:
             return self.loop()
         finally:
             self.clean_up()
+
+    def show_status(self) -> None:
+        """Start the process that serves the status page; it ends with this one."""
+        if self.options.status_port:
+            command = [*self.options.status, "--port", str(self.options.status_port), "-Y", self.run_dir, "--parent", str(os.getpid())]
+            self.page = subprocess.Popen(command, cwd=self.folder)
 
     def prepare(self) -> None:
         """Folders, sockets, pid file. Raises ConfigError or OSError with a sentence for the user."""
@@ -227,6 +237,9 @@ class Supervisor:
     def clean_up(self) -> None:
         """What the server leaves in the file system goes."""
         self.desk.close()
+        if self.page is not None:
+            self.page.terminate()
+            self.page.wait()
         for path in (self.options.pid_file, self.options.pgid_file):
             if path:
                 with contextlib.suppress(OSError):
@@ -337,6 +350,9 @@ class Supervisor:
         worker.run_dir = self.run_dir
         worker.serves = True
         worker.waits.most = self.options.most_waiting
+        if self.options.status_port:
+            worker.measures = Measures()
+            worker.measures.watch_calls()
         for bound in self.sockets.values():
             bound.leave_to(index)
         worker.attach({listener: bound.of(index) for listener, bound in self.sockets.items()})

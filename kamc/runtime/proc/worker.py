@@ -21,6 +21,7 @@ from kamc.runtime.context import Ctx
 from kamc.runtime.counters import Counters
 from kamc.runtime.doors import Doors
 from kamc.runtime.log import Log
+from kamc.runtime.measure import Measures
 from kamc.runtime.net.datapath import Datapath
 from kamc.runtime.net.endpoint import DATAGRAM, Flow, Listener
 from kamc.runtime.net.sctp import SctpEndpoint
@@ -65,6 +66,8 @@ class Worker:
         self.run_dir = ""
         #: it has, or will have, real sockets
         self.serves = False
+        #: of blocks of the configuration, where somebody wants to see them
+        self.measures: Measures | None = None
         #: messages that had come when their numbers (``$mi``) began
         self.first_message = 0
         self.vars: dict[str, Any] = {}

@@ -142,6 +142,16 @@ def add_core_commands(registry: RpcRegistry, worker: Worker) -> None:
         found: dict[str, Any] = worker.link.ask("reload", bool(dry_run))
         return found
 
+    def routes() -> list[dict[str, Any]]:
+        return worker.measures.shown() if worker.measures is not None else []
+
+    def errors() -> list[dict[str, Any]]:
+        return [{"time": at, "text": text, "call_id": call_id, "where": where} for at, text, call_id, where in worker.datapath.errors]
+
+    def statistics() -> dict[str, int]:
+        counters = worker.counters
+        return {f"{group}.{name}": counters.get(group, name) or 0 for group, name in {*counters.values, *counters.callbacks}}
+
     def generations() -> list[dict[str, Any]]:
         return worker.generations.table()
 
@@ -170,5 +180,8 @@ def add_core_commands(registry: RpcRegistry, worker: Worker) -> None:
     registry.add("kamc.timers", lambda: {"armed": len(worker.timers), "periodic": worker.periodic}, "Timers that wait, and how many of them never end.", Spread.SUM)
     registry.add("kamc.show", show, "Show the statistics of this worker to the others.")
     registry.add("kamc.generations", generations, "Generations of the configuration and what still runs on them.", Spread.JOIN)
+    registry.add("kamc.routes", routes, "How often blocks ran and how long, with --status-port.", Spread.JOIN)
+    registry.add("kamc.errors", errors, "The last errors of routes.", Spread.JOIN)
+    registry.add("kamc.statistics", statistics, "All statistics, also those that no module shows.", Spread.SHOWN)
     registry.add("kamc.reload", reload, "Take the configuration again; with 1 only say what would change.")
     registry.add("kamc.reloads", lambda: worker.generations.pauses_shown(), "How long this worker stood still for the last exchanges, in microseconds.")
