@@ -4,6 +4,7 @@ writes has ``<script>`` for a module and no place."""
 from __future__ import annotations
 
 import os
+import re
 import sys
 import syslog
 import time
@@ -23,6 +24,9 @@ BURST: Final = 100
 _MOST_KINDS: Final = 1000
 
 
+#: a value that came from outside and goes on as if another line began there
+_FORGED: Final = re.compile(r"\n(?=\s*\d+\(\d+\) )")
+_INDENTED: Final = "\n\t| "
 #: stands for the module of lines that the configuration writes
 SCRIPT: Final = "<script>"
 
@@ -111,7 +115,7 @@ class Log:
         if self.to_syslog:
             syslog.syslog(_SYSLOG[max(-5, min(3, level))] | (facility or 0), f"{name}: {prefix}{text.rstrip()}")
             return
-        line = f" {self.rank}({os.getpid()}) {name}: {prefix}{text}"
+        line = f" {self.rank}({os.getpid()}) {name}: {prefix}{_FORGED.sub(_INDENTED, text)}"
         if not line.endswith("\n"):
             line += "\n"
         try:
