@@ -15,6 +15,10 @@ from stdlib_modules.usrloc.database import LocationDatabase
 _SLOTS = 1024
 
 
+#: User-Agent of contacts that ul.add has added
+_RPC_AGENT = "kamailio SIP Router - RPC Server"
+
+
 class Commands:
     rt: Any
     p: Any
@@ -51,19 +55,20 @@ class Commands:
 
     @rpc("ul.dump")
     def rpc_dump(self, mode: str = "") -> dict[str, Any]:
-        """All contacts; ``brief`` leaves the details out."""
+        """All contacts; ``brief`` only whose there are."""
         rows: dict[str, list[dict[str, Any]]] = {domain: [] for domain in self.domain_names()}
+        names: dict[str, list[str]] = {domain: [] for domain in rows}
         for domain, aor, held in self.each():
-            contacts = [self._row(b) if mode != "brief" else {"Contact": {"Address": b.contact}} for b in held]
-            rows[domain].append({"Info": {"AoR": aor, "HashID": core_hash(aor), "Contacts": contacts}})
-        return {"Domains": [{"Domain": {"Domain": domain, "Size": _SLOTS, "AoRs": aors, "Stats": {"Records": len(aors), "Max-Slots": self._fullest(aors)}}}
+            names[domain].append(aor)
+            rows[domain].append({"AoR": aor} if mode == "brief" else {"Info": {"AoR": aor, "HashID": core_hash(aor), "Contacts": [self._row(b) for b in held]}})
+        return {"Domains": [{"Domain": {"Domain": domain, "Size": _SLOTS, "AoRs": aors, "Stats": {"Records": len(aors), "Max-Slots": self._fullest(names[domain])}}}
                             for domain, aors in rows.items()]}  # fmt: skip
 
     @staticmethod
-    def _fullest(aors: list[dict[str, Any]]) -> int:
+    def _fullest(aors: list[str]) -> int:
         slots: dict[int, int] = {}
-        for row in aors:
-            slot = row["Info"]["HashID"] % _SLOTS
+        for aor in aors:
+            slot = core_hash(aor) % _SLOTS
             slots[slot] = slots.get(slot, 0) + 1
         return max(slots.values(), default=0)
 
@@ -95,8 +100,8 @@ class Commands:
     def rpc_add(self, domain: str, aor: str, contact: str, expires: int, q: float, path: str, flags: int, cflags: int, methods: int) -> None:
         """Add a contact; expires 0 is for ever."""
         now = self.rt.wall_time()
-        fresh = Binding(contact, now + int(expires) if int(expires) else 0, int(float(q) * 1000), "dfjrewr12386fd6-343@Kamailio.rpc", 1, int(flags), int(cflags),
-                        "SIP Router MI Server", "", "" if path in ("", "0") else path, "", int(methods) & 0xFFFFFFFF, self.new_ruid(), modified=now)  # fmt: skip
+        fresh = Binding(contact, now + int(expires) if int(expires) else 0, int(float(q) * 1000), "dfjrewr12386fd6-343@kamailio.rpc", 1, int(flags), int(cflags),
+                        _RPC_AGENT, "", "" if path in ("", "0") else path, "", int(methods) & 0xFFFFFFFF, self.new_ruid(), modified=now)  # fmt: skip
         key = self._aor(aor)
         kept = [b for b in self.bindings(domain, key) if not same_contact(b.contact, contact)]
         self.store(domain, key, placed(kept, None, fresh, newest_first=bool(self.p.desc_time_order)))
