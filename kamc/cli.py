@@ -115,7 +115,9 @@ def _lookup_commands(sub: argparse._SubParsersAction[_Parser]) -> None:
 
     rpc = sub.add_parser("rpc", help="run a command of a running server")
     rpc.add_argument("-Y", dest="run_dir", default=".", metavar="DIR", help="runtime folder of the server")
-    rpc.add_argument("method", help="such as core.uptime or kamc.generations")
+    method = rpc.add_argument("method", help="such as core.uptime or kamc.generations")
+    method.complete = {"bash": "_kamc_rpc", "zsh": "_kamc_rpc"}  # type: ignore[attr-defined]
+    rpc.add_argument("--format", choices=("auto", "json", "table"), default="auto", help="auto: a table on a terminal, JSON else")
     rpc.add_argument("params", nargs="*", help="numbers and texts; s:12 is a text")
     rpc.set_defaults(run=commands.rpc)
 
@@ -129,6 +131,10 @@ def _lookup_commands(sub: argparse._SubParsersAction[_Parser]) -> None:
     user.add_argument("password", nargs="?", help="asked for when it is left out")
     user.add_argument("--no-plain", dest="plain", action="store_false", help="keep only what is computed of the password (needs calculate_ha1=0)")
     db.set_defaults(run=commands.db)
+
+    completion = sub.add_parser("completion", help="print what a shell needs to complete this command")
+    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    completion.set_defaults(run=commands.completion)
 
     certs = sub.add_parser("certs", help="make an authority and a certificate, for tests")
     certs.add_argument("hosts", nargs="+", metavar="NAME", help="host name or address")

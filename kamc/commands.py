@@ -180,12 +180,37 @@ def reload(options: argparse.Namespace) -> int:
     return OK
 
 
+#: how shells find the names of RPC commands: the runtime folder is KAMC_RUN_DIR, or this one
+_COMPLETION = {
+    "bash": '_kamc_rpc() { compgen -W "$(kamc rpc --format json -Y "${KAMC_RUN_DIR:-.}" system.listMethods 2>/dev/null | tr -d \'[]", \')" -- "$1"; }',
+    "zsh": '_kamc_rpc() { compadd -- ${(f)"$(kamc rpc --format json -Y "${KAMC_RUN_DIR:-.}" system.listMethods 2>/dev/null | tr -d \'[]", \')"}; }',
+}
+
+
 def rpc(options: argparse.Namespace) -> int:
     """Run a command of a running server. Numbers are numbers; ``s:`` in front keeps a text."""
     from kamc.runtime.proc.control import ask
 
     params = [int(p) if re.fullmatch(r"-?[0-9]+", p) else p.removeprefix("s:") for p in options.params]
-    print(json.dumps(ask(options.run_dir, {"do": "rpc", "method": options.method, "params": params}), indent=2))
+    answer = ask(options.run_dir, {"do": "rpc", "method": options.method, "params": params})
+    if options.format == "table" or (options.format == "auto" and sys.stdout.isatty()):
+        from kamc.tables import lines_of
+
+        print("\n".join(lines_of(answer)))
+    else:
+        print(json.dumps(answer, indent=2))
+    return OK
+
+
+def completion(options: argparse.Namespace) -> int:
+    """Print what a shell needs to complete this command: names of RPC commands come from the running server."""
+    try:
+        import shtab
+    except ImportError:
+        raise ConfigError("completion needs shtab: pip install 'kamc[completion]'") from None
+    from kamc.cli import make_parser
+
+    print(shtab.complete(make_parser(), shell=options.shell, preamble=_COMPLETION))  # type: ignore[arg-type]  # one for each shell
     return OK
 
 

@@ -244,3 +244,21 @@ def test_commands_of_the_ci_samples_are_real(name: str) -> None:
     assert len(found) >= 5
     for command in found:
         make_parser().parse_args(shlex.split(command)[1:])
+
+
+def test_answers_as_tables() -> None:
+    from kamc.tables import lines_of
+
+    assert lines_of([{"pid": 7, "what": "main"}, {"pid": 12, "what": "worker\nx", "more": None}]) == [
+        "pid  what      more", "---  --------  ----", "  7  main", " 12  worker x  -"]  # fmt: skip
+    assert lines_of({"now": "today", "uptime": 5}) == ["now     today", "uptime  5"]
+    assert lines_of({"a": {"b": 1}, "list": [], "c": [{"Contact": {"x": 1}}, {"Contact": {"x": 2}}]}) == ["a", "  b  1", "list", "  -", "c", "  x", "  -", "  1", "  2"]
+    assert lines_of(["one", "two"]) == ["one", "two"] and lines_of([{"a": [1]}, {"a": [2]}]) == ["a", "  1", "", "a", "  2"]
+    assert lines_of("x") == ["x"] and lines_of([{"v": "y" * 100}])[2].endswith("…")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_completion(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", shell]) == 0
+    text = capsys.readouterr().out
+    assert "diff" in text and ("_kamc_rpc" in text or shell == "tcsh")
