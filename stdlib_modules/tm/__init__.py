@@ -26,7 +26,8 @@ _STATS = {"total_local": "local"}
 class Tm(RelayFunctions, ReplyFunctions, SettingFunctions, ContactFunctions, UacCommands, Suspension, ExternalFunctions, Module):
     name = "tm"
     #: CANCEL and ACK are always made from the INVITE that was sent; callbacks always hear of provisional replies
-    tuning_params = ("noisy_ctimer", "exec_time_check", "reparse_invite", "pass_provisional_replies", "reply_matching", "reparse_on_dns_failover")
+    # reply_relay_mode: 0 and 1 of Kamailio 5.6.3 relay the same, forked or not, before and after a final reply
+    tuning_params = ("noisy_ctimer", "exec_time_check", "reparse_invite", "pass_provisional_replies", "reply_matching", "reparse_on_dns_failover", "reply_relay_mode")
     ignored_params = (
         "contacts_avp", "contact_flows_avp", "ruri_matching", "via1_matching", "dns_reuse_rcv_socket", "event_callback", "evcb_local_ack_sent",
         "event_callback_lres_sent",
@@ -48,15 +49,13 @@ class Tm(RelayFunctions, ReplyFunctions, SettingFunctions, ContactFunctions, Uac
         blst_methods_add: int = 1
         blst_methods_lookup: int = ~METHOD_IDS["BYE"]
         failover_reply_codes: str = ""
-        reply_relay_mode: int = 1
         e2e_cancel_hop_by_hop: int = 1
         headers_mode: int = 0
         evlreq_mode: int = 0
 
     def mod_init(self) -> None:
         p = self.p
-        fixed = {"reply_relay_mode": (p.reply_relay_mode, 1), "e2e_cancel_hop_by_hop": (p.e2e_cancel_hop_by_hop, 1), "headers_mode": (p.headers_mode, 0),
-                 "evlreq_mode": (p.evlreq_mode, 0)}  # fmt: skip
+        fixed = {"e2e_cancel_hop_by_hop": (p.e2e_cancel_hop_by_hop, 1), "headers_mode": (p.headers_mode, 0), "evlreq_mode": (p.evlreq_mode, 0)}
         for name, (value, only) in fixed.items():
             if value != only:
                 raise ConfigError(f"tm: {name} {value} is not implemented by kamc: only {only}")

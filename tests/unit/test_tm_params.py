@@ -207,7 +207,7 @@ def test_failure_routes_of_own_requests(bench, allowed: int, expected: bool) -> 
     assert any("failed with 404" in line for line in b.log.lines) == expected
 
 
-@pytest.mark.parametrize(("name", "value"), [("reply_relay_mode", 0), ("e2e_cancel_hop_by_hop", 0), ("headers_mode", 1), ("evlreq_mode", 1)])
+@pytest.mark.parametrize(("name", "value"), [("e2e_cancel_hop_by_hop", 0), ("headers_mode", 1), ("evlreq_mode", 1)])
 def test_modes_that_are_not_there(bench, name: str, value: int) -> None:
     with pytest.raises(ConfigError, match=f"{name} {value} is not implemented"):
         bench(f'modparam("tm", "{name}", {value})\nrequest_route {{ exit; }}')
