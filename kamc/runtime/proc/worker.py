@@ -36,7 +36,8 @@ from kamc.runtime.proc.peers import Exchange, Peers
 from kamc.runtime.proc.pulse import INTERVAL as PULSE_INTERVAL
 from kamc.runtime.proc.pulse import Pulse
 from kamc.runtime.proc.streams import SharedHub
-from kamc.runtime.rpc.commands import RpcRegistry, add_core_commands
+from kamc.runtime.rpc.commands import RpcRegistry
+from kamc.runtime.rpc.core import CoreCommands
 from kamc.runtime.rpc.dns import add_dns_commands
 from kamc.runtime.sip.message import parse_message
 from kamc.runtime.store.far import BEAT, Far
@@ -99,7 +100,7 @@ class Worker:
         self.waits.pin = self._pin
         self.generations = Generations(self)
         self.doors = Doors()
-        add_core_commands(self.rpc, self)
+        CoreCommands(self.rpc, self).add()
         add_dns_commands(self.rpc, self.datapath)
         self.streams = (TcpHub(log, clock, self.core_param, self._stream_message, self.datapath.lost) if self.peers is None
                         else SharedHub(self.peers, log, clock, self.core_param, self._stream_message, self.datapath.lost))  # fmt: skip
