@@ -161,6 +161,7 @@ def _run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument("-T", dest="no_tcp", action="store_true", help="no TCP")
     run.add_argument("--alias", "--domain", dest="aliases", action="append", default=[], help="alias of this host")
     run.add_argument("--watch", action="store_true", help="reload when the configuration changes")
+    run.add_argument("--watch-data", action="store_true", help="have modules read their files again (lists of destinations, addresses, tls.cfg ...) when those change")
     run.add_argument("--workers", type=_workers, default=1, metavar="N", help="processes that serve, 1 to 16, or auto: one per processor, at most children (default: 1)")
     run.add_argument("--hang-timeout", type=int, default=15, metavar="SECONDS", help="replace a worker that does not serve for so long (default: 15, 0: never)")
     run.add_argument("--status-port", type=int, default=0, metavar="PORT", help="serve a status page and metrics on this port of 127.0.0.1 (default: none)")

@@ -130,7 +130,7 @@ def run(options: argparse.Namespace) -> int:
         hang_timeout=options.hang_timeout, log_format=options.log_format, status_port=options.status_port, status=status,
         most_waiting=options.most_waiting, workers=options.workers,
         argv=[options.program.replace("kamc.", ""), *options.argv],
-        rebuild=[sys.executable, "-m", options.program, *options.argv, "--bundle"], watch=options.watch, watched=watched,
+        rebuild=[sys.executable, "-m", options.program, *options.argv, "--bundle"], watch=options.watch, watched=watched, watch_data=options.watch_data,
         daemon=options.daemon, syslog=options.syslog, pgid_file=os.path.abspath(options.pgid_file) if options.pgid_file else None, overrides=options.overrides,
     )).run()  # fmt: skip
 

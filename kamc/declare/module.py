@@ -255,6 +255,10 @@ class Module:
     #: methods that other servers on the same store may call: with the name of the sender and plain data
     between_servers: ClassVar[tuple[str, ...]] = ()
 
+    def data_files(self) -> dict[str, str]:
+        """Files that it has read, and the RPC command that reads them again: ``kamc run --watch-data`` calls it when one changes."""
+        return {}
+
     def server_joined(self, sender: str) -> None:
         """A worker of another server on the same store serves from now on."""
 

@@ -80,6 +80,9 @@ class Dispatcher(Sources, Probing, Commands, Module):
         ds_retain_latency_stats: int = 0
         reload_delta: int = 5
 
+    def data_files(self) -> dict[str, str]:
+        return {str(self.p.list_file): "dispatcher.reload"} if self.db is None else {}
+
     def mod_init(self) -> None:
         p = self.p
         if p.ds_probing_mode not in (0, 1, 2, 3):

@@ -95,6 +95,9 @@ class Permissions(Module):
         if p.subnet_match_mode:
             self.addresses.narrowest_first()
 
+    def data_files(self) -> dict[str, str]:
+        return {str(self._path(self.p.address_file)): "permissions.addressReload"} if self.p.address_file else {}
+
     def _path(self, name: str) -> Path:
         """Relative names are meant from the folder of the configuration."""
         return Path(self.rt.base or ".") / name

@@ -102,6 +102,9 @@ class Regex(Module):
             return _BAD
         return self._test(self.groups[number], string)
 
+    def data_files(self) -> dict[str, str]:
+        return {str(Path(self.rt.base or ".") / self.p.file): "regex.reload"} if self.p.file else {}
+
     @rpc("regex.reload", spread=Spread.EVERY)
     def rpc_reload(self) -> dict[str, Any]:
         """Read the file again."""

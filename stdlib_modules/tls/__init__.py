@@ -84,6 +84,13 @@ class Tls(TlsVariables, Module):
 
     # -- configuration ---------------------------------------------------------------------------------------------------
 
+    def data_files(self) -> dict[str, str]:
+        """Also certificates and keys: who renews them writes them in their place."""
+        files = [str(self._path(self.p.config))] if self.p.config else []
+        for domain in self.domains.sections:
+            files += [path for path in (domain.certificate, domain.private_key, domain.ca_list, domain.crl) if path]
+        return dict.fromkeys(files, "tls.reload")
+
     def _path(self, name: str) -> Path:
         """Names that begin with a dot are meant from the working folder, others from the folder of the configuration."""
         return Path(name) if name.startswith((".", "/")) else Path(self.rt.base or ".") / name

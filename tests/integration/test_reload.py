@@ -315,3 +315,51 @@ def test_systemd_hears_of_it(serve: Callable[..., Server], tmp_path: Path, monke
         assert ear.recv(1000) == b"READY=1"
         server.stop()
         assert ear.recv(1000) == b"STOPPING=1"
+
+
+DATA = """#!KAMAILIO
+debug=1
+loadmodule "sl.so"
+loadmodule "tm.so"
+loadmodule "pv.so"
+loadmodule "dispatcher.so"
+loadmodule "permissions.so"
+modparam("dispatcher", "list_file", "FOLDER/ds.list")
+modparam("dispatcher", "reload_delta", 0)
+modparam("permissions", "address_file", "FOLDER/addresses")
+modparam("permissions", "reload_delta", 0)
+request_route {
+	ds_select_dst("1", "4");
+	if (allow_source_address("7")) sl_send_reply("200", "$du yes"); else sl_send_reply("200", "$du no");
+}
+"""
+
+
+def test_files_of_modules_are_read_again(serve: Callable[..., Server], tmp_path: Path) -> None:
+    """With --watch-data; the configuration itself is left alone, and a file that cannot be used changes nothing."""
+    lists, addresses = tmp_path / "ds.list", tmp_path / "addresses"
+    lists.write_text("1 sip:127.0.0.1:1001\n")
+    addresses.write_text("8 192.0.2.1 32 0 x\n")
+    server = serve(DATA.replace("FOLDER", str(tmp_path)), "--watch-data")
+    assert answer(server) == "sip:127.0.0.1:1001 no"
+    (tmp_path / "new").write_text("1 sip:127.0.0.1:1002\n")
+    (tmp_path / "new").replace(lists)
+    until(lambda: answer(server) == "sip:127.0.0.1:1002 no")
+    addresses.write_text("7 127.0.0.1 32 0 x\n")
+    until(lambda: answer(server) == "sip:127.0.0.1:1002 yes")
+    lists.write_text("nonsense\n")
+    until(lambda: "dispatcher.reload after a change of" in server.text() or "dispatcher" in server.text())
+    assert answer(server) == "sip:127.0.0.1:1002 yes" and status(server)["generation"] == 1
+    server.cfg.write_text(server.cfg.read_text().replace("$du yes", "$du ja"))
+    assert reload(server)["state"] == "active"
+    lists.write_text("1 sip:127.0.0.1:1003\n")
+    until(lambda: answer(server) == "sip:127.0.0.1:1003 ja")
+
+
+def test_a_change_before_the_watcher_has_begun(serve: Callable[..., Server]) -> None:
+    """The configuration changes while the server starts."""
+    server = serve(text("one"), "--watch", ready=False)
+    until(lambda: (server.cfg.parent / "kamc_control").exists())
+    server.cfg.write_text(text("two"))
+    server.wait_ready()
+    until(lambda: answer(server) == "two")

@@ -9,12 +9,65 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kamc.runtime.proc import control
+from kamc.runtime.proc.digest import print_of
 
 if TYPE_CHECKING:
     from kamc.runtime.proc.supervisor import Supervisor
+
+
+class Watcher:
+    """A process that watches files (:mod:`.watch`), started with the first of them."""
+
+    def __init__(self, desk: Desk, changed: Callable[[], None]) -> None:
+        self.desk, self.changed = desk, changed
+        self.process: subprocess.Popen[str] | None = None
+        #: what files held when somebody read them, until the process looks after them
+        self.held: dict[str, bytes] = {}
+
+    def remember(self, paths: list[str]) -> None:
+        """They have just been read: what happens from now on is a change, also before the process has begun to watch."""
+        for path in paths:
+            self.held.setdefault(path, print_of(os.path.join(self.desk.supervisor.folder, path)))
+
+    def _began(self) -> None:
+        held, self.held = self.held, {}
+        if any(print_of(os.path.join(self.desk.supervisor.folder, path)) != before for path, before in held.items()):
+            self.changed()
+
+    def add(self, paths: list[str]) -> None:
+        """More files."""
+        if self.process is not None and self.process.poll() is None:
+            assert self.process.stdin is not None
+            with contextlib.suppress(OSError):
+                self.process.stdin.write("".join(f"{path}\n" for path in paths))
+                self.process.stdin.flush()
+            return
+        self.process = subprocess.Popen([sys.executable, "-m", "kamc.runtime.proc.watch", *paths], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                        cwd=self.desk.supervisor.reloader.folder, process_group=0)  # fmt: skip
+        assert self.process.stdout is not None
+        out = self.process.stdout
+
+        def readable() -> None:
+            line = os.read(out.fileno(), 4096)
+            if not line:
+                self.desk.selector.unregister(out)
+                self.desk.log.error("the watcher has ended; changes are not noticed any more")
+                return
+            if b"ready" in line:
+                self._began()
+            if b"changed" in line:
+                self.changed()
+
+        self.desk.selector.register(out, selectors.EVENT_READ, readable)
+
+    def close(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
 
 
 class Desk:
@@ -23,16 +76,21 @@ class Desk:
     def __init__(self, supervisor: Supervisor) -> None:
         self.supervisor, self.log, self.selector = supervisor, supervisor.log, supervisor.selector
         self.control: socket.socket | None = None
-        self.watcher: subprocess.Popen[str] | None = None
+        self.sources = Watcher(self, lambda: supervisor.reloader.ask("a file has changed"))
+        self.data = Watcher(self, self._data_changed)
+        if supervisor.options.watch:
+            self.sources.remember(supervisor.options.watched)
+        #: files of modules and the commands that read them; what they held
+        self._data: dict[str, str] = {}
+        self._prints: dict[str, bytes] = {}
         #: commands that workers have in hand: whose, and who waits for the answer
         self._questions: dict[int, tuple[int, control.Answer]] = {}
         self._serial = 0
 
     def close(self) -> None:
-        """The control socket and the watcher go."""
-        if self.watcher is not None:
-            self.watcher.kill()
-            self.watcher.wait()
+        """The control socket and the watchers go."""
+        self.sources.close()
+        self.data.close()
         if self.control is not None:
             self.control.close()
             with contextlib.suppress(OSError):
@@ -106,25 +164,28 @@ class Desk:
 
     def watch(self, paths: list[str]) -> None:
         """Reload when one of these files changes. Later calls add to them."""
-        if not self.supervisor.options.watch or not paths:
-            return
-        if self.watcher is not None and self.watcher.poll() is None:
-            assert self.watcher.stdin is not None
-            with contextlib.suppress(OSError):
-                self.watcher.stdin.write("".join(f"{path}\n" for path in paths))
-                self.watcher.stdin.flush()
-            return
-        self.watcher = subprocess.Popen([sys.executable, "-m", "kamc.runtime.proc.watch", *paths], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                        cwd=self.supervisor.reloader.folder, process_group=0)  # fmt: skip
-        assert self.watcher.stdout is not None
-        out = self.watcher.stdout
+        if self.supervisor.options.watch and paths:
+            self.sources.add(paths)
 
-        def readable() -> None:
-            line = os.read(out.fileno(), 4096)
-            if not line:
-                self.selector.unregister(out)
-                self.log.error("the watcher has ended; changes are not noticed any more")
-            elif b"changed" in line:
-                self.supervisor.reloader.ask("a file has changed")
+    def watch_data(self, commands: dict[str, str]) -> None:
+        """Run the commands of files that change, which modules have read."""
+        if not self.supervisor.options.watch_data or not commands:
+            return
+        folder = self.supervisor.reloader.folder
+        self._data = {os.path.join(folder, path): command for path, command in commands.items()}
+        self._prints = {path: print_of(path) for path in self._data}
+        self.data.remember(list(self._data))
+        self.data.add(list(self._data))
 
-        self.selector.register(out, selectors.EVENT_READ, readable)
+    def _data_changed(self) -> None:
+        for path, command in self._data.items():
+            now = print_of(path)
+            if now == self._prints.get(path):
+                continue
+            self._prints[path] = now
+            self.log.notice("%s has changed: %s", path, command)
+            self._request({"do": "rpc", "method": command}, partial(self._data_read, path, command))
+
+    def _data_read(self, path: str, command: str, error: str, value: Any) -> None:
+        if error:
+            self.log.error("%s after a change of %s: %s", command, path, error)

@@ -103,11 +103,20 @@ class Link:
         self.worker.use_sockets(self._listeners)
         generations.activate()
         self._listeners = {}
+        self.tell_data_files()
         self._send("active", number, generations.pauses[-1])
 
     def _on_discard(self, number: int) -> None:
         self.worker.generations.discard()
         self._drop_listeners()
+
+    def tell_data_files(self) -> None:
+        """Of the generation that runs, for who watches them."""
+        rt = self.worker.rt
+        rows: dict[str, str] = {}
+        for module in rt.modules.values() if rt is not None else ():
+            rows |= module.data_files()
+        self._send("data", rows)
 
     # -- commands --------------------------------------------------------------------------------------------------------
 

@@ -46,3 +46,5 @@ class Options:
     #: reload when a file of the configuration changes; the files
     watch: bool = False
     watched: list[str] = field(default_factory=list)
+    #: have modules read their data files again when those change
+    watch_data: bool = False

@@ -375,6 +375,8 @@ class Supervisor:
         for kind, *rest in messages:
             if kind == "answer":
                 self.desk.answered(*rest)
+            elif kind == "data":
+                self.desk.watch_data(*rest)
             elif kind == "ask":
                 ident, what, *params = rest
                 self.desk.asked(what, params, lambda error, value, ident=ident: handle.send("told", ident, error, value))  # type: ignore[misc]

@@ -9,7 +9,6 @@ the process.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 import threading
@@ -17,6 +16,8 @@ from typing import Any, Final
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
+
+from kamc.runtime.proc.digest import print_of
 
 #: seconds without an event before the files are looked at
 SETTLE: Final = 0.2
@@ -43,15 +44,6 @@ def folders_of(path: str) -> set[str]:
         found.add(os.path.dirname(part))
         at = os.path.normpath(os.path.join(os.path.dirname(part), os.readlink(part), *reversed(rest)))
     return found
-
-
-def print_of(path: str) -> bytes:
-    """What a file holds, as a digest; empty for one that cannot be read."""
-    try:
-        with open(path, "rb") as file:
-            return hashlib.sha256(file.read()).digest()
-    except OSError:
-        return b""
 
 
 class Watch(FileSystemEventHandler):

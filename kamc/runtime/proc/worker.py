@@ -298,6 +298,8 @@ class Worker:
             module.child_init()
         if not self.index:
             self.run_event("core:worker-one-init")
+        if self.link is not None:
+            self.link.tell_data_files()
         self._arm()
 
     def _follow_servers(self, far: Far, loop: asyncio.AbstractEventLoop) -> None:
