@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import resource
 from collections.abc import Callable
 from typing import Any
 
 from kamc.declare import ANY, Module, Spread, function, pv, rpc
 from kamc.declare.argtypes import Flag, PvArg
+from kamc.runtime import memory
 from kamc.runtime.context import Branch, Ctx
 from kamc.runtime.rpc.fault import RpcFault
 from kamc.runtime.sip.uri import parse_uri
@@ -26,6 +26,10 @@ _CORE_STATS = (
 _REPLY_METHODS = {"bye": "BYE", "cancel": "CANCEL", "invite": "INVITE", "message": "MESSAGE", "prack": "PRACK", "refer": "REFER", "reg": "REGISTER", "update": "UPDATE"}
 _REPLY_CODES = (401, 404, 407, 480, 486)
 
+#: of this worker: there is no memory set aside for sharing
+_MEMORY: dict[str, Callable[[], int]] = {"total_size": memory.total, "used_size": memory.used, "real_used_size": memory.used, "max_used_size": memory.most,
+                                         "free_size": memory.free, "fragments": lambda: 1}  # fmt: skip
+
 
 class Kex(Module):
     name = "kex"
@@ -40,19 +44,13 @@ class Kex(Module):
         self._count("rcv_replies_18x", lambda code, _: 180 <= code < 190)
         for number in _REPLY_CODES:
             self._count(f"rcv_replies_{number}", lambda code, _, n=number: code == n)  # type: ignore[misc]
-        for name, value in (("total_size", 0), ("used_size", 0), ("real_used_size", 0), ("max_used_size", 0), ("free_size", 0), ("fragments", 0)):
-            del value
-            self.rt.hooks.statistics["shmem", name] = self._memory if name != "fragments" else lambda: 0
+        self.rt.hooks.statistics |= {("shmem", name): value for name, value in _MEMORY.items()}
 
     def _count(self, name: str, test: Callable[[int, str], bool]) -> None:
         """A statistic of the core that is counted up when somebody asks: replies by code and method."""
         replies = self.rt.datapath.replies
         self.rt.hooks.statistics["core", name] = lambda: sum(n for (code, method), n in replies.items() if test(code, method))
         self.rt.hooks.partial.add(("core", name))
-
-    @staticmethod
-    def _memory() -> int:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
     # -- flags -----------------------------------------------------------------------------------------------------------
 
@@ -213,7 +211,7 @@ class Kex(Module):
     @rpc("mod.stats", "mod.mem_stats", "mod.mem_statsx", "pkg.stats", "pkg.info", spread=Spread.JOIN)
     def rpc_memory(self, *_: Any) -> list[dict[str, Any]]:
         """Memory of this worker: Python has no pools by module."""
-        return [{"entry": 0, "pid": os.getpid(), "rank": self.rt.log.rank, "used": self._memory(), "free": 0, "real_used": self._memory()}]
+        return [{"entry": 0, "pid": os.getpid(), "rank": self.rt.log.rank, "used": memory.used(), "free": memory.free(), "real_used": memory.used()}]
 
 
 module = Kex

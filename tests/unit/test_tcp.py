@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import selectors
 import socket
+import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from kamc.runtime.counters import Counters
 from kamc.runtime.log import Log
 from kamc.runtime.net.connection import Closing
 from kamc.runtime.net.endpoint import Listener
@@ -66,7 +69,8 @@ class Setup:
         self.got: list[tuple[bytes, int]] = []
         self.lost: list[tuple[str, int]] = []
         self.loop = Loop()
-        self.hub = TcpHub(Log(-9), lambda: self.now, lambda name: self.params.get(name, 0), self.receive, self.lost.append)
+        self.counters = Counters()
+        self.hub = TcpHub(Log(-9), lambda: self.now, lambda name: self.params.get(name, 0), self.receive, self.lost.append, self.counters)
         self.server = bind_tcp(Listener("tcp", "127.0.0.1", 0))
         self.address = self.server.getsockname()
         self.listener = Listener("tcp", *self.address)
@@ -82,6 +86,10 @@ class Setup:
         self.clients.append(sock)
         self.loop.until(lambda: len(self.hub.connections) > before)
         return sock
+
+    def counted(self) -> dict[str, int]:
+        """Statistics that are not zero."""
+        return {name: value for (group, name), value in self.counters.values.items() if group == "tcp" and value}
 
     def close(self) -> None:
         self.hub.shutdown()
@@ -332,3 +340,59 @@ def test_the_socket_to_send_from_can_choose_the_connection(net: Setup) -> None:
         net.params["tcp_connection_match"] = 1
         net.hub.send(net.listener, b"by the socket", first.getsockname())
         assert first.recv(100) == b"by the socket"
+
+
+def test_what_is_counted_of_accepted_connections(net: Setup) -> None:
+    """As recorded from Kamailio 5.6.3: who says nothing is not established, and may be reset all the same."""
+    silent = net.client()
+    assert net.counted() == {} and net.hub.measured["current_opened_connections"]() == 1
+    talking = net.client()
+    for _ in range(2):
+        talking.sendall(MESSAGE)
+        net.loop.turn()
+    net.loop.until(lambda: len(net.got) == 2)
+    assert net.counted() == {"passive_open": 1, "established": 1}
+    for sock in (silent, talking):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.close()
+    net.loop.until(lambda: not net.hub.connections)
+    assert net.counted() == {"passive_open": 1, "established": 1, "con_reset": 2}
+    net.client().close()
+    net.loop.until(lambda: not net.hub.connections)
+    net.client()
+    net.now += 100
+    net.hub.close_idle()
+    assert net.counted() == {"passive_open": 1, "established": 1, "con_reset": 2, "con_timeout": 1}
+    for _ in range(4):
+        net.clients.append(socket.create_connection(net.address, timeout=5))
+        net.loop.turn()
+    assert net.counted()["local_reject"] == 1
+
+
+def test_what_is_counted_of_opened_connections(net: Setup) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        server.settimeout(5)
+        net.hub.send(net.listener, b"x", server.getsockname())
+        peer = server.accept()[0]
+        net.loop.until(lambda: net.counted() == {"connect_success": 1, "established": 1})
+        assert peer.recv(10) == b"x"
+        peer.close()
+        net.loop.until(lambda: not net.hub.connections)
+        closed = server.getsockname()
+    with contextlib.suppress(OSError):
+        net.hub.send(net.listener, b"x", closed)
+        net.loop.until(lambda: bool(net.lost))
+    assert net.counted() == {"connect_success": 1, "established": 1, "connect_failed": 1}
+
+
+def test_what_is_counted_of_writes(net: Setup) -> None:
+    peer = net.client().getsockname()
+    with pytest.raises(OSError, match="does not read"):
+        for _ in range(10_000):
+            net.hub.send(net.listener, b"x" * 3000, peer)
+    assert net.counted() == {"sendq_full": 1} and net.hub.measured["current_write_queue_size"]() > 0
+    net.now += 6
+    net.hub.close_idle()
+    assert net.counted() == {"sendq_full": 1, "send_timeout": 1} and net.hub.measured["current_write_queue_size"]() == 0

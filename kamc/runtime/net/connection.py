@@ -68,8 +68,8 @@ class Closing(Enum):
 class Connection:
     """One TCP connection. ``remotes`` are the peer addresses that lead to it: its own and aliases."""
 
-    __slots__ = ("behind_proxy", "close_when_sent", "codec", "deadline", "early", "facts", "framer", "id", "lifetime", "listener", "message_since", "opening", "out",
-                 "remote", "remotes", "shaking", "sock", "source", "wish")  # fmt: skip
+    __slots__ = ("behind_proxy", "close_when_sent", "codec", "deadline", "early", "established", "facts", "framer", "id", "lifetime", "listener", "message_since",
+                 "opening", "out", "remote", "remotes", "shaking", "sock", "source", "wish")  # fmt: skip
 
     def __init__(self, number: int, sock: socket.socket, listener: Listener, remote: Address, framer: StreamFramer, *, opening: bool) -> None:
         self.id, self.sock, self.listener, self.remote, self.framer, self.opening = number, sock, listener, remote, framer, opening
@@ -89,6 +89,8 @@ class Connection:
         self.early = bytearray()
         #: since when a message is on its way; 0 for none
         self.message_since = 0.0
+        #: it was opened, or the peer has sent something
+        self.established = False
         #: of a TLS connection that we open: the server name to ask for, and the section of tls.cfg
         self.wish = ("", "")
         #: once somebody has asked for them

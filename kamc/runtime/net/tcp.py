@@ -13,12 +13,14 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from kamc.errors import SipError
+from kamc.runtime.counters import Counters
 from kamc.runtime.hooks import Hooks
 from kamc.runtime.log import Log
 from kamc.runtime.net.connection import Address, Closing, Connection, SecurityFacts
 from kamc.runtime.net.endpoint import Listener
 from kamc.runtime.net.proxyproto import read_header
 from kamc.runtime.net.sockopts import Param, server_options, stream_options
+from kamc.runtime.net.tally import Tally
 from kamc.runtime.sip.framing import PING, PONG, StreamFramer
 
 _READ: Final = 65536
@@ -58,8 +60,10 @@ def bind_tcp(listener: Listener, param: Param = lambda name: 0) -> socket.socket
 class TcpHub:
     """All connections of a worker. ``param`` reads a core parameter; times are of ``clock``."""
 
-    def __init__(self, log: Log, clock: Callable[[], float], param: Param, receive: Callable[..., None], lost: Callable[[Address], None]) -> None:
+    def __init__(self, log: Log, clock: Callable[[], float], param: Param, receive: Callable[..., None], lost: Callable[[Address], None],
+                 counters: Counters) -> None:  # fmt: skip
         self.log, self.clock, self.param, self.receive, self.lost = log, clock, param, receive, lost
+        self.tally = Tally(counters)
         self.loop: Loop | None = None
         self.connections: dict[int, Connection] = {}
         self._by_remote: dict[tuple[bool, str, int], Connection] = {}
@@ -95,6 +99,7 @@ class TcpHub:
         if not full and self.param("tcp_accept_unique") and self.find(remote, secure=listener.proto == "tls") is not None:
             full = "one connection of an address with tcp_accept_unique"
         if full:
+            self.tally.rejected()
             self.log.error("%s reached, closing the connection from %s:%d", full, *remote)
             sock.close()
             return
@@ -103,6 +108,11 @@ class TcpHub:
             conn.behind_proxy = False
         if conn.secure and not conn.behind_proxy:
             self._secure(conn)
+
+    @property
+    def measured(self) -> dict[str, Callable[[], int]]:
+        """Statistics of the moment, of this worker."""
+        return {"current_opened_connections": lambda: len(self.connections), "current_write_queue_size": lambda: self.queued}
 
     def _count(self) -> int:
         """How many connections the server has."""
@@ -146,6 +156,7 @@ class TcpHub:
         """Close a connection and forget its addresses."""
         if self.connections.pop(conn.id, None) is None:
             return
+        self.tally.ended(conn, how)
         self._left(conn.source)
         self.queued -= len(conn.out)
         for remote in conn.remotes:
@@ -276,6 +287,8 @@ class TcpHub:
                 self.close(conn, "by the peer", Closing.PEER)
                 return
             conn.deadline = self.clock() + conn.lifetime
+            if not conn.established:
+                self.tally.established(conn)
             try:
                 self._feed(conn, data)
             except SipError as err:
@@ -375,6 +388,7 @@ class TcpHub:
             self.log.error("tls handshake with %s:%d: %s", *conn.remote, getattr(err, "reason", None) or err.strerror or err)
             self.close(conn, "no TLS", Closing.RESET)
             return
+        self.tally.established(conn)
         conn.shaking = conn.opening = False
         conn.deadline = self.clock() + conn.lifetime
         self._secured(conn)
@@ -411,6 +425,7 @@ class TcpHub:
             sock.bind((str(own) if own else listener.host, 0))
             status = sock.connect_ex(remote)
             if status not in (0, errno.EINPROGRESS):
+                self.tally.not_opened()
                 raise OSError(status, errno.errorcode.get(status, "cannot connect"))
             conn = self._add(sock, listener, remote, opening=True)
         except OSError:
@@ -419,6 +434,7 @@ class TcpHub:
         # a refusal by a near peer is known at once
         failed = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if failed:
+            self.tally.not_opened()
             conn.opening = False
             self.close(conn)
             raise OSError(failed, "cannot connect")
@@ -432,10 +448,10 @@ class TcpHub:
     def write_raw(self, conn: Connection, data: bytes) -> None:
         """Write bytes that need no framing. Raises OSError when the peer does not read."""
         if conn.opening or conn.shaking or conn.out:
-            if len(conn.out) + len(data) > max(self.param("tcp_conn_wq_max"), len(data)):
-                raise OSError(errno.ENOBUFS, "the peer does not read, tcp_conn_wq_max reached")
-            if self.queued + len(data) > max(self.param("tcp_wq_max"), len(data)):
-                raise OSError(errno.ENOBUFS, "too many peers do not read, tcp_wq_max reached")
+            for waiting, limit, why in (len(conn.out), "tcp_conn_wq_max", "the peer does not read"), (self.queued, "tcp_wq_max", "too many peers do not read"):
+                if waiting + len(data) > max(self.param(limit), len(data)):
+                    self.tally.queue_full()
+                    raise OSError(errno.ENOBUFS, f"{why}, {limit} reached")
             conn.out += data
             self.queued += len(data)
             return
@@ -456,6 +472,7 @@ class TcpHub:
             if failed:
                 self.close(conn, errno.errorcode.get(failed, "cannot connect"))
                 return
+            self.tally.established(conn)
             self.loop.add_reader(conn.sock.fileno(), lambda: self._readable(conn))
             if conn.secure:
                 self.loop.remove_writer(conn.sock.fileno())

@@ -102,8 +102,8 @@ class Worker:
         self.doors = Doors()
         CoreCommands(self.rpc, self).add()
         add_dns_commands(self.rpc, self.datapath)
-        self.streams = (TcpHub(log, clock, self.core_param, self._stream_message, self.datapath.lost) if self.peers is None
-                        else SharedHub(self.peers, log, clock, self.core_param, self._stream_message, self.datapath.lost))  # fmt: skip
+        hub = log, clock, self.core_param, self._stream_message, self.datapath.lost, self.counters
+        self.streams = TcpHub(*hub) if self.peers is None else SharedHub(self.peers, *hub)
         self.loop: asyncio.AbstractEventLoop | None = None
         #: shared with the supervisor, which replaces a worker that does not beat
         self.pulse: Pulse | None = None
@@ -125,8 +125,9 @@ class Worker:
     def take_hooks(self, rt: Runtime) -> None:
         """What lives longer than a generation looks at this one's hooks from now on."""
         self.datapath.hooks = self.streams.hooks = self.engine.hooks = self.waits.hooks = rt.hooks
-        rt.hooks.statistics["kamc", "waiting_routes"] = lambda: self.waits.waiting
-        rt.hooks.partial.add(("kamc", "waiting_routes"))
+        measured = {("kamc", "waiting_routes"): lambda: self.waits.waiting, **{("tcp", name): value for name, value in self.streams.measured.items()}}
+        rt.hooks.statistics |= measured
+        rt.hooks.partial |= measured.keys()
         self.counters.callbacks, self.counters.partial = rt.hooks.statistics, rt.hooks.partial
         self.rpc.replace(rt.hooks.rpcs)
         self.datapath.set_log_prefix(rt, rt.params.get("log_prefix") or "")

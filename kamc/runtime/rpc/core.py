@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 from kamc.declare.module import Spread, rpc
+from kamc.runtime import memory
 from kamc.runtime.rpc.commands import RpcRegistry
 from kamc.runtime.rpc.fault import RpcFault
 
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
     from kamc.runtime.proc.worker import Worker
 
 _FLAGS: Final = "USE_TCP, USE_TLS, USE_SCTP, USE_DNS_CACHE, USE_DNS_FAILOVER, USE_NAPTR, USE_DST_BLOCKLIST"
+#: units of sizes, and how far they are shifted
+_UNITS: Final = {"b": 0, "k": 10, "m": 20, "g": 30}
+#: what the supervisor listens to
+_SIGNALS: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGTERM)
 _VERSION_DEFINES: Final = ("KAMAILIO_6", "KAMAILIO_6_2", "KAMAILIO_6_2_0")
 #: names that core.tcp_options shows, and the parameters behind them
 _TCP_OPTIONS: Final = {
@@ -101,16 +107,47 @@ class CoreCommands:
         """Modules, the last first."""
         return self._modules()[::-1]
 
+    def _defines(self) -> dict[str, str | None]:
+        """Names in the order in which they came, with their texts."""
+        written = self.worker.rt.defines if self.worker.rt is not None else {}
+        return {**dict.fromkeys(_VERSION_DEFINES), **written, **{f"MOD_{name}": None for name in self._modules()}}
+
     @rpc("core.ppdefines")
     def ppdefines(self) -> list[str]:
         """Names that the configuration tests with ifdef."""
-        return [*_VERSION_DEFINES, *(f"MOD_{name}" for name in self._modules())]
+        return list(self._defines())
+
+    @rpc("core.ppdefines_full")
+    def ppdefines_full(self) -> list[dict[str, Any]]:
+        """Names that the configuration tests with ifdef, and what stands for them."""
+        return [{"name": name, "type": 0, "value": "none" if value is None else value} for name, value in self._defines().items()]
+
+    @rpc("core.shmmem")
+    def shared_memory(self, unit: str = "b") -> dict[str, int]:
+        """Memory of this worker in b, k, m or g: none is set aside for sharing. (kamcmd reads numbers of 32 bits.)"""
+        shift = _UNITS.get(str(unit))
+        if shift is None:
+            raise RpcFault(500, "bad param, (use b|k|m|g)")
+        sizes = {"total": memory.total(), "free": memory.free(), "used": memory.used(), "real_used": memory.used(), "max_used": memory.most()}
+        return {**{name: size >> shift for name, size in sizes.items()}, "fragments": 1}
+
+    @rpc("core.kill")
+    def kill(self, number: int = signal.SIGTERM) -> None:
+        """Send the server a signal, SIGTERM unless another one is named."""
+        if self.worker.link is None or number not in _SIGNALS:
+            raise RpcFault(500, "no supervisor" if self.worker.link is None else f"signal {number} has no meaning here")
+        os.kill(os.getppid(), number)
 
     @rpc("core.psx", spread=Spread.JOIN)
     def processes(self) -> list[dict[str, Any]]:
         """Processes with index, pid and description."""
         main = [] if self.worker.index else [{"IDX": 0, "PID": os.getppid(), "DSC": "main process - supervisor"}]
         return [*main, {"IDX": self.worker.log.rank, "PID": os.getpid(), "DSC": "worker"}]
+
+    @rpc("core.psa", spread=Spread.JOIN)
+    def processes_in_full(self) -> list[dict[str, Any]]:
+        """Processes with index, pid, status, rank and description."""
+        return [{"index": p["IDX"], "pid": p["PID"], "status": 1, "rank": p["IDX"], "description": p["DSC"]} for p in self.processes()]
 
     @rpc("core.ps", spread=Spread.JOIN)
     def process_list(self) -> list[Any]:
@@ -154,6 +191,11 @@ class CoreCommands:
         if found is None:
             raise RpcFault(404, f"command {name} not found")
         return found.doc
+
+    @rpc("system.methodSignature")
+    def method_signature(self, name: str = "") -> None:
+        """Kamailio does not tell it either."""
+        raise RpcFault(500, "Not Implemented Yet")
 
     # -- sockets and connections -----------------------------------------------------------------------------------------
 

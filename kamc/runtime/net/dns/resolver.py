@@ -79,6 +79,8 @@ class Resolver:
 
     def __init__(self, waits: Waits, clock: Callable[[], float], param: Callable[[str], Any], counters: Counters, log: Log) -> None:
         self.waits, self.clock, self.param, self.counters, self.log = waits, clock, param, counters, log
+        counters.register("dns", "failed_dns_request", "questions without an answer")
+        counters.register("dns", "slow_dns_request", "questions that took longer than dns_slow_query_ms")
         self.cache = Cache(clock, lambda: int(param("dns_cache_mem")) * 1024)
         self.hosts = read_hosts()
         #: False while ``dns.set_server_state`` says that no server can be reached

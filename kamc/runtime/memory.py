@@ -1,0 +1,54 @@
+"""How much memory this process has and may have, in the terms that Kamailio uses of its shared memory. All sizes are in bytes."""
+
+from __future__ import annotations
+
+import os
+import resource
+from pathlib import Path
+from typing import Final
+
+_CGROUP_LIMITS: Final = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def _limits() -> list[int]:
+    found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    soft = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if soft != resource.RLIM_INFINITY:
+        found.append(soft)
+    for name in _CGROUP_LIMITS:
+        try:
+            text = Path(name).read_text("ascii").strip()
+        except (OSError, UnicodeDecodeError):
+            continue
+        if text.isdigit():
+            found.append(int(text))
+    return found
+
+
+def total() -> int:
+    """What the machine has, or what a limit on this process or its control group leaves of it."""
+    return min(_limits())
+
+
+def _resident() -> int:
+    try:
+        pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def used() -> int:
+    """What is resident now, or, where the system does not tell, what was at most."""
+    return _resident() or most()
+
+
+def most() -> int:
+    """The most that was resident at a time."""
+    # the kernel counts pages of several threads late, and this one later than the other
+    return max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, _resident())
+
+
+def free() -> int:
+    """What this process could still take."""
+    return max(0, total() - used())
