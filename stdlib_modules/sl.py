@@ -11,7 +11,7 @@ from kamc.errors import SipError
 from kamc.runtime.context import Ctx
 from kamc.runtime.pv.bind import BoundPv
 from kamc.runtime.sip.message import parse_message
-from kamc.runtime.tm.engine import REASONS
+from kamc.runtime.tm.params import REASONS
 
 _CLASSES = ("1xx_replies", "200_replies", "202_replies", "2xx_replies", "300_replies", "301_replies", "302_replies", "3xx_replies", "400_replies",
             "401_replies", "403_replies", "404_replies", "407_replies", "408_replies", "483_replies", "4xx_replies", "500_replies", "5xx_replies",

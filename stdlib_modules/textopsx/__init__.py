@@ -13,7 +13,7 @@ from kamc.runtime.context import Ctx
 from kamc.runtime.pv.bind import BoundPv
 from kamc.runtime.sip.build import build_request, rebuild
 from kamc.runtime.sip.message import parse_message
-from kamc.runtime.tm.engine import REASONS
+from kamc.runtime.tm.params import REASONS
 from stdlib_modules.textopsx.hfvalue import HeaderValues
 from stdlib_modules.textopsx.iterators import Iterators, line_pieces
 

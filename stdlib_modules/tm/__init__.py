@@ -9,7 +9,7 @@ from kamc.errors import ConfigError
 from kamc.runtime.context import Ctx
 from kamc.runtime.sip.codes import reply_codes
 from kamc.runtime.sip.methods import METHOD_IDS
-from kamc.runtime.tm.engine import TmParams
+from kamc.runtime.tm.params import TmParams
 from kamc.runtime.tm.transaction import Transaction
 from stdlib_modules.tm.contacts import ContactFunctions
 from stdlib_modules.tm.external import ExternalFunctions

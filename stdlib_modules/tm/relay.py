@@ -10,7 +10,7 @@ from kamc.declare.values import to_int, to_str
 from kamc.errors import SipError
 from kamc.runtime.context import Ctx
 from kamc.runtime.sip.uri import parse_uri
-from kamc.runtime.tm.engine import E_BAD_ADDRESS, E_BAD_URI, E_NO_SOCKET, E_SEND
+from kamc.runtime.tm.params import E_BAD_ADDRESS, E_BAD_URI, E_NO_SOCKET, E_SEND
 from kamc.runtime.tm.transaction import Transaction
 
 _RF = Routes.REQUEST | Routes.FAILURE
