@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint types fmt check conformance oracle bench soak clean
+.PHONY: run test lint types fmt check conformance oracle bench soak load clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -40,6 +40,9 @@ bench: $(STAMP)          ## side by side with the real kamailio (needs sipp and 
 
 soak: $(STAMP)           ## 200,000 transactions through one server, and what they leave behind
 	$(BIN)/python tools/soak.py
+
+load: $(STAMP)           ## calls and registrations under reloads (LOAD='--kill-every 10 --reloads 0': under dying workers; needs sipp)
+	$(BIN)/python tools/reload_load.py $(LOAD)
 
 clean:
 	rm -rf out build dist .pytest_cache .mypy_cache .ruff_cache
