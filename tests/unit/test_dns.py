@@ -129,6 +129,16 @@ def test_a_name_that_is_not_there(setup: Callable[..., Bench]) -> None:
     assert b.firsts() == ["SIP/2.0 500 I'm terribly sorry, server error occurred (7/TM)"]
 
 
+def test_questions_without_a_record_are_counted(setup: Callable[..., Bench]) -> None:
+    """As recorded from Kamailio 5.6.3: SRV and A of a name without a port, A of one with a port, and nothing that is remembered."""
+    b = setup()
+    counted = []
+    for number, uri in enumerate(("sip:x@none.test", "sip:x@none.test", "sip:x@none2.test:5070", "sip:x@none2.test:5070", "sip:x@a.test:5070")):
+        b.request("MESSAGE", uri, call_id=f"c{number}")
+        counted.append(b.worker.counters.get("dns", "failed_dns_request"))
+    assert counted == [2, 2, 3, 3, 3]
+
+
 FAILOVER = "use_dns_failover=yes\n"
 
 

@@ -79,7 +79,7 @@ class Resolver:
 
     def __init__(self, waits: Waits, clock: Callable[[], float], param: Callable[[str], Any], counters: Counters, log: Log) -> None:
         self.waits, self.clock, self.param, self.counters, self.log = waits, clock, param, counters, log
-        counters.register("dns", "failed_dns_request", "questions without an answer")
+        counters.register("dns", "failed_dns_request", "questions that found no record, or that nobody answered")
         counters.register("dns", "slow_dns_request", "questions that took longer than dns_slow_query_ms")
         self.cache = Cache(clock, lambda: int(param("dns_cache_mem")) * 1024)
         self.hosts = read_hosts()
@@ -207,13 +207,13 @@ class Resolver:
             except (dns.exception.DNSException, ValueError, AttributeError) as err:
                 self.log.debug("answer for %s %s: %s", name, kind, err)
         else:
-            self.counters.add("dns", "failed_dns_request")
             self.log.info("no name server answered for %s %s", name, kind)
         if records:
             longest = int(self.param("dns_cache_max_ttl"))
             ttl = max(ttl, int(self.param("dns_cache_min_ttl")))
             ttl = self.local_ttl or (min(ttl, longest) if longest >= 0 else ttl)
         else:
+            self.counters.add("dns", "failed_dns_request")
             ttl = int(self.param("dns_cache_negative_ttl"))
         entry = Entry(name, kind, records, now + ttl, now)
         if ttl > 0 and self.param("use_dns_cache"):
