@@ -9,7 +9,6 @@ a worker with signal 9 every N seconds. Exits 1 when a call or a registration is
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import re
@@ -22,6 +21,9 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from kamc.errors import ConfigError
+from kamc.runtime.proc.control import ask
 
 CFG = """#!KAMAILIO
 debug=-1
@@ -37,9 +39,6 @@ loadmodule "textops.so"
 loadmodule "siputils.so"
 loadmodule "usrloc.so"
 loadmodule "registrar.so"
-loadmodule "jsonrpcs.so"
-modparam("jsonrpcs", "transport", 4)
-modparam("jsonrpcs", "dgram_socket", "{run}/rpc.sock")
 request_route {{
     if (is_method("REGISTER")) {{ save("location"); exit; }}
     $du = "sip:127.0.0.1:{far}";
@@ -87,25 +86,17 @@ class Server:
 
     def write(self) -> None:
         self.version += 1
-        Path(self.run, "kamailio.cfg").write_text(CFG.format(port=self.port, run=self.run, far=self.far, version="AB"[self.version % 2]))
+        Path(self.run, "kamailio.cfg").write_text(CFG.format(port=self.port, far=self.far, version="AB"[self.version % 2]))
 
     def rpc(self, method: str, *params: Any) -> Any:
-        own = f"{self.run}/ask.{os.getpid()}"
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-            sock.bind(own)
-            sock.settimeout(10)
-            try:
-                sock.sendto(json.dumps({"jsonrpc": "2.0", "method": method, "params": params, "id": 1}).encode(), f"{self.run}/rpc.sock")
-                return json.loads(sock.recv(65535)).get("result")
-            finally:
-                os.unlink(own)
+        return ask(self.run, {"do": "rpc", "method": method, "params": list(params)})
 
     def wait(self) -> None:
         while True:
             try:
                 self.rpc("core.uptime")
                 return
-            except OSError:
+            except ConfigError:
                 if self.process.poll() is not None:
                     raise SystemExit("the server does not start") from None
                 time.sleep(0.1)

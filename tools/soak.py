@@ -10,7 +10,6 @@ descriptor is left.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import signal
@@ -20,6 +19,9 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from kamc.errors import ConfigError
+from kamc.runtime.proc.control import ask
 
 WINDOW = 150
 CFG = """#!KAMAILIO
@@ -34,11 +36,8 @@ loadmodule "pv.so"
 loadmodule "rr.so"
 loadmodule "textops.so"
 loadmodule "siputils.so"
-loadmodule "jsonrpcs.so"
 modparam("tm", "fr_timer", 2000)
 modparam("tm", "wt_timer", 1000)
-modparam("jsonrpcs", "transport", 4)
-modparam("jsonrpcs", "dgram_socket", "{run}/rpc.sock")
 request_route {{
     if (is_method("ACK")) {{ t_check_trans(); exit; }}
     record_route();
@@ -135,15 +134,17 @@ def descriptors(pid: int) -> int:
     return sum(len(os.listdir(f"/proc/{p}/fd")) for p in workers(pid))
 
 
-def rpc(path: str, method: str) -> dict[str, int]:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        own = f"{path}.{os.getpid()}"
-        sock.bind(own)
-        sock.settimeout(5)
-        sock.sendto(json.dumps({"jsonrpc": "2.0", "method": method, "id": 1}).encode(), path)
-        answer: dict[str, int] = json.loads(sock.recv(65535))["result"]
-    os.unlink(own)
+def rpc(folder: str, method: str) -> dict[str, int]:
+    answer: dict[str, int] = ask(folder, {"do": "rpc", "method": method, "params": []})
     return answer
+
+
+def serves(folder: str) -> bool:
+    try:
+        rpc(folder, "core.uptime")
+    except ConfigError:
+        return False
+    return True
 
 
 def main() -> int:
@@ -155,10 +156,10 @@ def main() -> int:
     port = probe.getsockname()[1]
     probe.close()
     cfg = Path(run) / "kamailio.cfg"
-    cfg.write_text(CFG.format(port=port, far=far.getsockname()[1], run=run))
+    cfg.write_text(CFG.format(port=port, far=far.getsockname()[1]))
     server = subprocess.Popen([sys.executable, "-m", "kamc", "run", str(cfg), "-w", run, "-Y", run, "-P", f"{run}/pid"], start_new_session=True)
     try:
-        while not Path(f"{run}/rpc.sock").exists():
+        while not serves(run):
             if server.poll() is not None:
                 return 1
             time.sleep(0.05)
@@ -173,8 +174,8 @@ def main() -> int:
         took = time.monotonic() - began
         time.sleep(5)
         late, after = resident(server.pid), descriptors(server.pid)
-        stats = rpc(f"{run}/rpc.sock", "tm.stats")
-        timers = rpc(f"{run}/rpc.sock", "kamc.timers")
+        stats = rpc(run, "tm.stats")
+        timers = rpc(run, "kamc.timers")
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(10)

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from kamc.runtime.records import Records
 
 NAMES: Final[dict[int, str]] = {-5: "ALERT", -4: "BUG", -3: "CRITICAL", -2: "CRITICAL", -1: "ERROR", 0: "WARNING", 1: "NOTICE", 2: "INFO", 3: "DEBUG"}
-_SYSLOG: Final[dict[int, int]] = {-5: syslog.LOG_ALERT, -4: syslog.LOG_CRIT, -3: syslog.LOG_CRIT, -2: syslog.LOG_CRIT, -1: syslog.LOG_ERR,
-                                  0: syslog.LOG_WARNING, 1: syslog.LOG_NOTICE, 2: syslog.LOG_INFO, 3: syslog.LOG_DEBUG}  # fmt: skip
+#: syslog's priorities by level
+PRIORITIES: Final[dict[int, int]] = {-5: syslog.LOG_ALERT, -4: syslog.LOG_CRIT, -3: syslog.LOG_CRIT, -2: syslog.LOG_CRIT, -1: syslog.LOG_ERR,
+                                     0: syslog.LOG_WARNING, 1: syslog.LOG_NOTICE, 2: syslog.LOG_INFO, 3: syslog.LOG_DEBUG}  # fmt: skip
 
 
 #: lines of one kind that are written in one second
@@ -113,7 +114,7 @@ class Log:
             self.divert(f"({os.getpid()}) {name}: {prefix}{text.rstrip()}\n".encode("latin-1", "replace"))
             return
         if self.to_syslog:
-            syslog.syslog(_SYSLOG[max(-5, min(3, level))] | (facility or 0), f"{name}: {prefix}{text.rstrip()}")
+            syslog.syslog(PRIORITIES[max(-5, min(3, level))] | (facility or 0), f"{name}: {prefix}{text.rstrip()}")
             return
         line = f" {self.rank}({os.getpid()}) {name}: {prefix}{_FORGED.sub(_INDENTED, text)}"
         if not line.endswith("\n"):

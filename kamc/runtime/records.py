@@ -11,33 +11,23 @@ import json
 import os
 import re
 import socket
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
-from types import FrameType
 from typing import Any, Final, Protocol
 
 from kamc.errors import ConfigError, SipError
+from kamc.runtime.log import PRIORITIES
 
 JOURNAL: Final = "/run/systemd/journal/socket"
 #: ``module [file:line]: function(): text``, and what the script writes
 _PLACED: Final = re.compile(r"(?P<module>\S+) \[(?P<file>[^\]]*):(?P<line>\d+)\]: (?P<function>[^()\s]*)\(\): (?P<text>.*)", re.S)
 _SCRIPT: Final = re.compile(r"<script>: (?P<text>.*)", re.S)
-#: syslog's priorities by level
-_PRIORITIES: Final = {-5: 1, -4: 2, -3: 2, -2: 2, -1: 3, 0: 4, 1: 5, 2: 6, 3: 7}
 
 
 class Records(Protocol):
     """What takes records."""
 
     def write(self, level: int, name: str, rank: int, prefix: str, text: str, ctx: Any) -> None: ...
-
-
-def _cfg_frame(ctx: Any) -> FrameType | None:
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename not in ctx.rt.sources:
-        frame = frame.f_back
-    return frame
 
 
 def _about(ctx: Any) -> dict[str, Any]:
@@ -47,7 +37,7 @@ def _about(ctx: Any) -> dict[str, Any]:
         out["call_id"] = ctx.msg.call_id
         out["method"] = ctx.msg.cseq[1]
     out["source"] = f"{ctx.flow.proto}:{ctx.flow.remote_ip}:{ctx.flow.remote_port}"
-    frame = _cfg_frame(ctx)
+    frame = ctx.rt.cfg_frame()
     if frame is not None:
         out["cfg"] = f"{frame.f_code.co_filename}:{frame.f_lineno}"
         out["route"] = frame.f_code.co_name
@@ -99,7 +89,7 @@ class JournalRecords:
 
     def write(self, level: int, name: str, rank: int, prefix: str, text: str, ctx: Any) -> None:
         record = fields(level, name, rank, prefix, text, ctx, self._clock())
-        out = {"MESSAGE": f"{prefix}{record['message']}", "PRIORITY": str(_PRIORITIES[max(-5, min(3, level))]), "SYSLOG_IDENTIFIER": "kamc"}
+        out = {"MESSAGE": f"{prefix}{record['message']}", "PRIORITY": str(PRIORITIES[max(-5, min(3, level))]), "SYSLOG_IDENTIFIER": "kamc"}
         for key, shown in (("file", "CODE_FILE"), ("line", "CODE_LINE"), ("function", "CODE_FUNC")):
             if key in record:
                 out[shown] = str(record[key])
