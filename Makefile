@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint types fmt check conformance oracle bench soak load clean
+.PHONY: run test lint types fmt check conformance oracle bench soak load workers clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -43,6 +43,9 @@ soak: $(STAMP)           ## 200,000 transactions through one server, and what th
 
 load: $(STAMP)           ## calls and registrations under reloads (LOAD='--kill-every 10 --reloads 0': under dying workers; needs sipp)
 	$(BIN)/python tools/reload_load.py $(LOAD)
+
+workers: $(STAMP)        ## what a message costs with 1, 2 and 4 workers (needs sipp)
+	$(BIN)/python tools/worker_costs.py
 
 clean:
 	rm -rf out build dist .pytest_cache .mypy_cache .ruff_cache

@@ -11,32 +11,17 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from kamc.errors import ConfigError
-from kamc.runtime.proc.control import ask
+from rig import Server, free_port, sipp, sipp_uas, successful
 
-CFG = """#!KAMAILIO
-debug=-1
-log_stderror=yes
-auto_aliases=no
-listen=udp:127.0.0.1:{port}
-loadmodule "kex.so"
-loadmodule "tm.so"
-loadmodule "sl.so"
-loadmodule "pv.so"
-loadmodule "rr.so"
-loadmodule "textops.so"
-loadmodule "siputils.so"
+CFG = """
 loadmodule "usrloc.so"
 loadmodule "registrar.so"
 request_route {{
@@ -68,57 +53,26 @@ Content-Length: 0
 """
 
 
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+class Changing(Server):
+    """A server whose configuration has two versions that take turns."""
 
+    def __init__(self, workers: int) -> None:
+        self.far, self.version = free_port(), 0
+        super().__init__(CFG, "--workers", str(workers), **self._names())
 
-class Server:
-    """``kamc run`` with the configuration of one version."""
-
-    def __init__(self, run: str, workers: int, far: int) -> None:
-        self.run, self.port, self.far = run, free_port(), far
-        self.version = 0
-        self.write()
-        self.process = subprocess.Popen([sys.executable, "-m", "kamc", "run", f"{run}/kamailio.cfg", "-w", run, "-Y", run, "--workers", str(workers)])
-
-    def write(self) -> None:
+    def _names(self) -> dict[str, Any]:
         self.version += 1
-        Path(self.run, "kamailio.cfg").write_text(CFG.format(port=self.port, far=self.far, version="AB"[self.version % 2]))
+        return {"far": self.far, "version": "AB"[self.version % 2]}
 
-    def rpc(self, method: str, *params: Any) -> Any:
-        return ask(self.run, {"do": "rpc", "method": method, "params": list(params)})
-
-    def wait(self) -> None:
-        while True:
-            try:
-                self.rpc("core.uptime")
-                return
-            except ConfigError:
-                if self.process.poll() is not None:
-                    raise SystemExit("the server does not start") from None
-                time.sleep(0.1)
+    def change(self) -> None:
+        self.write(**self._names())
 
     def kill_a_worker(self) -> None:
         workers = [row["PID"] for row in self.rpc("core.psx") if row["DSC"] == "worker"]
         os.kill(random.choice(workers), signal.SIGKILL)
 
 
-def sipp(server: Server, rate: int, seconds: int, *scenario: str) -> subprocess.Popen[str]:
-    command = ["sipp", *scenario, "-i", "127.0.0.1", "-p", str(free_port()), "-r", str(rate), "-m", str(rate * seconds), "-nostdin",
-               "-timeout", str(seconds + 40), f"127.0.0.1:{server.port}"]  # fmt: skip
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=server.run)
-
-
-def successful(process: subprocess.Popen[str]) -> int:
-    out = process.communicate()[0]
-    found = re.findall(r"Successful call +\| +\d+ +\| +(\d+)", out)
-    return int(found[-1]) if found else 0
-
-
-def disturb(server: Server, options: argparse.Namespace) -> tuple[int, int]:
+def disturb(server: Changing, options: argparse.Namespace) -> tuple[int, int]:
     """Reload and kill for as long as the load lasts: how often each was done."""
     began = time.monotonic()
     reloads = kills = 0
@@ -127,7 +81,7 @@ def disturb(server: Server, options: argparse.Namespace) -> tuple[int, int]:
             server.kill_a_worker()
             kills += 1
         if options.reloads and now >= options.seconds / options.reloads * reloads:
-            server.write()
+            server.change()
             done = subprocess.run([sys.executable, "-m", "kamc", "reload", "-Y", server.run], capture_output=True, text=True)
             reloads += not done.returncode
         time.sleep(0.05)
@@ -141,22 +95,19 @@ def main() -> int:
     options = parser.parse_args()
     if shutil.which("sipp") is None:
         raise SystemExit("sipp is not installed")
-    run = tempfile.mkdtemp(prefix="kamc-load-")
-    Path(run, "register.xml").write_text(REGISTER)
-    far = free_port()
-    answers = subprocess.Popen(["sipp", "-sn", "uas", "-i", "127.0.0.1", "-p", str(far), "-nostdin"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=run)
-    server = Server(run, options.workers, far)
+    server = Changing(options.workers)
+    Path(server.run, "register.xml").write_text(REGISTER)
+    answers = sipp_uas(server.far, server.run)
     try:
         server.wait()
-        calls = sipp(server, options.calls, options.seconds, "-sn", "uac", "-d", "500")
-        registers = sipp(server, options.registers, options.seconds, "-sf", "register.xml")
+        calls = sipp(server, options.calls, options.calls * options.seconds, "-sn", "uac", "-d", "500", timeout=options.seconds + 40)
+        registers = sipp(server, options.registers, options.registers * options.seconds, "-sf", "register.xml", timeout=options.seconds + 40)
         reloads, kills = disturb(server, options)
         made, registered = successful(calls), successful(registers)
         kept = int(server.rpc("stats.get_statistics", "location-contacts")[0].rpartition(" ")[2])
         pauses = server.rpc("kamc.reloads")
     finally:
-        server.process.send_signal(signal.SIGTERM)
-        server.process.wait(20)
+        server.stop()
         answers.kill()
     wanted, to_register = options.calls * options.seconds, options.registers * options.seconds
     print(f"{reloads} reloads, {kills} workers killed: {made} of {wanted} calls, {registered} of {to_register} registrations answered, {kept} kept; "

@@ -10,32 +10,15 @@ descriptor is left.
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import signal
 import socket
-import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 
-from kamc.errors import ConfigError
-from kamc.runtime.proc.control import ask
+from rig import Server
 
 WINDOW = 150
-CFG = """#!KAMAILIO
-debug=0
-log_stderror=yes
-auto_aliases=no
-listen=udp:127.0.0.1:{port}
-loadmodule "kex.so"
-loadmodule "tm.so"
-loadmodule "sl.so"
-loadmodule "pv.so"
-loadmodule "rr.so"
-loadmodule "textops.so"
-loadmodule "siputils.so"
+CFG = """
 modparam("tm", "fr_timer", 2000)
 modparam("tm", "wt_timer", 1000)
 request_route {{
@@ -119,66 +102,29 @@ class Traffic:
                 self.done += 1
 
 
-def workers(pid: int) -> list[int]:
-    """The processes of a server."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(int(c) for c in children)]
-
-
-def resident(pid: int) -> float:
-    """MiB of all processes of a server."""
-    return sum(int(Path(f"/proc/{p}/statm").read_text().split()[1]) for p in workers(pid)) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
-
-
-def descriptors(pid: int) -> int:
-    return sum(len(os.listdir(f"/proc/{p}/fd")) for p in workers(pid))
-
-
-def rpc(folder: str, method: str) -> dict[str, int]:
-    answer: dict[str, int] = ask(folder, {"do": "rpc", "method": method, "params": []})
-    return answer
-
-
-def serves(folder: str) -> bool:
-    try:
-        rpc(folder, "core.uptime")
-    except ConfigError:
-        return False
-    return True
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--transactions", type=int, default=200_000)
     total = parser.parse_args().transactions
-    run = tempfile.mkdtemp(prefix="kamc-soak-")
-    near, far, probe = udp(), udp(), udp()
-    port = probe.getsockname()[1]
-    probe.close()
-    cfg = Path(run) / "kamailio.cfg"
-    cfg.write_text(CFG.format(port=port, far=far.getsockname()[1]))
-    server = subprocess.Popen([sys.executable, "-m", "kamc", "run", str(cfg), "-w", run, "-Y", run, "-P", f"{run}/pid"], start_new_session=True)
+    near, far = udp(), udp()
+    server = Server(CFG, far=far.getsockname()[1])
     try:
-        while not serves(run):
-            if server.poll() is not None:
-                return 1
-            time.sleep(0.05)
+        server.wait()
         time.sleep(0.5)
-        before = descriptors(server.pid)
-        traffic = Traffic(("127.0.0.1", port), near, far)
+        before = server.descriptors()
+        traffic = Traffic(("127.0.0.1", server.port), near, far)
         traffic.run(total // 10)
         time.sleep(5)
-        early = resident(server.pid)
+        early = server.resident_mib()
         began = time.monotonic()
         traffic.run(total)
         took = time.monotonic() - began
         time.sleep(5)
-        late, after = resident(server.pid), descriptors(server.pid)
-        stats = rpc(run, "tm.stats")
-        timers = rpc(run, "kamc.timers")
+        late, after = server.resident_mib(), server.descriptors()
+        stats = server.rpc("tm.stats")
+        timers = server.rpc("kamc.timers")
     finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(10)
+        server.stop()
     print(f"{total} transactions, {0.9 * total / took:.0f} a second: {early:.1f} MiB after {total // 10}, {late:.1f} MiB at the end ({100 * late / early - 100:+.1f} %), "
           f"{stats['current']} transactions, {timers} timers, {after - before:+d} descriptors left, {stats['total']} made")  # fmt: skip
     return 0 if late <= early * 1.05 and stats["current"] == 0 and after == before and timers["armed"] == timers["periodic"] else 1

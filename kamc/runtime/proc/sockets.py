@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from kamc import catalogue
 from kamc.errors import ConfigError
 from kamc.runtime.net.endpoint import Listener
+from kamc.runtime.net.filter import steer_in_kernel
 from kamc.runtime.net.listen import advertised, parse_option, resolve_listeners
 from kamc.runtime.net.sctp import bind_sctp, has_sctp
 from kamc.runtime.net.tcp import bind_tcp
@@ -33,7 +34,7 @@ def place(s: Listener) -> Place:
 
 class Bound:
     """What a listener is bound with: a socket for each worker. Streams are accepted from one that all share; datagrams come in by one of its own
-    for each, so that the kernel gives all from one sender to one worker, in their order."""
+    for each, which the kernel chooses by the call (net/filter.py)."""
 
     def __init__(self, sockets: list[socket.socket]) -> None:
         self.sockets = sockets
@@ -105,7 +106,9 @@ class Wanted:
                 return [bind_udp(listener, self.param)]
             # several sockets may have one address only when all of them say so: another server would not be noticed
             bind_udp(listener, self.param).close()
-            return [bind_udp(listener, self.param, shared=True) for _ in range(workers)]
+            group = [bind_udp(listener, self.param, shared=True) for _ in range(workers)]
+            steer_in_kernel(group[0], workers)
+            return group
         if listener.proto == "sctp":
             settings = {param: int(value) for module, param, value, _where in self.params["modparams"] if module == "sctp"}
             return [bind_sctp(listener, self.param, settings)]
