@@ -30,6 +30,7 @@ check: lint types test
 
 conformance: $(STAMP)    ## recorded suites in ../shared, as a ratchet
 	$(BIN)/python tests/conformance/ratchet.py
+	KAMC_WORKERS=3 $(BIN)/python tests/conformance/ratchet.py --suite language --suite wire
 
 oracle: $(STAMP)         ## call flows beside the real kamailio, message by message (needs sipp and kamailio)
 	$(BIN)/python tests/sipp/compare.py $(FLOWS)

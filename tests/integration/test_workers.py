@@ -246,3 +246,36 @@ def test_a_transaction_that_another_worker_goes_on_with(serve: Callable[..., Ser
         server.send("OPTIONS", "sip:wake@h", call_id=call_of(waker, "wake"))
         assert {reason(server.receive()) for _ in range(2)} == {"200 woken", f"299 {pids[parked]}"}
         assert reason(server.ask("OPTIONS", "sip:wake@h", call_id=call_of((parked + 1) % WORKERS, "again"))) == "404 nobody"
+
+
+def who(call_id: str, header: str = "Call-ID", cseq: int = 1) -> bytes:
+    return (f"OPTIONS sip:who@h SIP/2.0\r\nVia: SIP/2.0/TCP 127.0.0.1:5;branch=z9hG4bKw{cseq}{call_id}\r\nFrom: <sip:a@h>;tag=1\r\nTo: <sip:b@h>\r\n"
+            f"{header}: {call_id}\r\nCSeq: {cseq} OPTIONS\r\nContent-Length: 0\r\n\r\n").encode()  # fmt: skip
+
+
+def test_what_the_kernel_cannot_read_comes_to_its_owner(serve: Callable[..., Server]) -> None:
+    server = several(serve)
+    pids = pids_of(server)
+    for header in ("i", "call-id", "X: " + "y" * 2000 + "\r\nCall-ID"):
+        for worker in range(WORKERS):
+            server.sock.sendto(who(call_of(worker), header).replace(b"127.0.0.1:5;", b"127.0.0.1:%d;" % server.sock.getsockname()[1]), ("127.0.0.1", server.port))
+            assert reason(server.receive()).split()[1] == str(pids[worker])
+
+
+def test_what_comes_together_in_a_stream_is_answered_in_order(serve: Callable[..., Server]) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = several(serve, TEXT, "-l", f"tcp:127.0.0.1:{port}")
+    pids = pids_of(server)
+    count = 60
+    owners = [(n * n // 3) % WORKERS for n in range(count)]
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        sock.settimeout(5)
+        sock.sendall(b"".join(who(call_of(owner, f"r{n}"), cseq=n + 1) for n, owner in enumerate(owners)))
+        got = b""
+        while got.count(b"\r\n\r\n") < count:
+            got += sock.recv(65536)
+    answers = got.decode().split("\r\n\r\n")[:count]
+    assert [a.partition("CSeq: ")[2].partition(" ")[0] for a in answers] == [str(n + 1) for n in range(count)]
+    assert [reason(a).split()[1] for a in answers] == [str(pids[owner]) for owner in owners]

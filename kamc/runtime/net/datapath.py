@@ -102,9 +102,7 @@ class Datapath(Destinations):
             peers = self.worker.peers
             if peers is not None:
                 data = text.encode("latin-1", "replace") if hooks.incoming_filters else data
-                owner = peers.owner(data)
-                if owner != peers.index:
-                    peers.hand_over(owner, (listener.proto, listener.host, listener.port), [(data, address, conn, proto)])
+                if peers.passed_on(data, listener, address, conn, proto):
                     return
         try:
             msg = parse_message(text)

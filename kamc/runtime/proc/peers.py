@@ -11,7 +11,8 @@ import mmap
 import os
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
@@ -21,6 +22,7 @@ from kamc.runtime.rpc.values import plain
 from kamc.runtime.store.shared import Marks
 
 if TYPE_CHECKING:
+    from kamc.runtime.net.endpoint import Listener
     from kamc.runtime.proc.worker import Worker
 
 _READ: Final = 1 << 20
@@ -33,6 +35,8 @@ _BUFFER: Final = 1 << 22
 #: bytes of shared memory in which a worker shows its statistics
 _BOARD: Final = 1 << 17
 _HEAD: Final = 8
+#: a message, where it came from, its connection and transport
+Row = tuple[bytes, tuple[Any, ...], int, str]
 #: seconds that another worker has for the answer to a command
 _PATIENCE: Final = 5.0
 
@@ -87,6 +91,8 @@ class Peers:
         self._waiting: list[deque[tuple[bytes, tuple[int, ...]]]] = [deque() for _ in self._out]
         self._questions: dict[int, Callable[[tuple[str, Any]], None]] = {}
         self._serial = 0
+        #: what waits to be passed on together, while messages are to stay in order
+        self._burst: list[tuple[tuple[str, str, int], Row]] | None = None
 
     # -- whose -----------------------------------------------------------------------------------------------------------
 
@@ -170,20 +176,56 @@ class Peers:
         except Exception as err:
             self.worker.datapath.report(err, None)
 
-    def hand_over(self, to: int, place: tuple[str, str, int], rows: list[tuple[bytes, tuple[Any, ...], int, str]]) -> None:
-        """Messages that came here and belong to another worker: bytes, where from, connection, transport."""
-        if len(rows) == 1 or sum(len(row[0]) for row in rows) < _PARCEL:
-            self.tell(to, "messages", place, rows)
+    def passed_on(self, data: bytes, listener: Listener, address: tuple[Any, ...], conn: int, proto: str) -> bool:
+        """Whether a message that came here is for another worker, or has to wait for one that is (:meth:`in_order`)."""
+        to = owner(data, self.count)
+        if to < 0 or (to == self.index and not self._burst):
+            return False
+        place, row = (listener.proto, listener.host, listener.port), (data, address, conn, proto)
+        if self._burst is None:
+            self.hand_over(to, place, [row])
         else:
-            for row in rows:
-                self.tell(to, "messages", place, [row])
+            self._burst.append((place, row))
+        return True
 
-    def _on_messages(self, place: tuple[str, str, int], rows: list[tuple[bytes, tuple[Any, ...], int, str]]) -> None:
+    @contextmanager
+    def in_order(self) -> Iterator[None]:
+        """Messages that come meanwhile, which stood one behind the other in a stream, are served in their order: behind the first one that belongs to
+        another worker all others go there, too, and each worker serves what is its own at the head and passes the rest on."""
+        if self._burst is not None:
+            yield
+            return
+        self._burst = []
+        try:
+            yield
+        finally:
+            burst, self._burst = self._burst, None
+            if burst:
+                place, (data, *_) = burst[0]
+                self.hand_over(owner(data, self.count), place, [row for _, row in burst])
+
+    def hand_over(self, to: int, place: tuple[str, str, int], rows: list[Row]) -> None:
+        """Messages that came here and belong to another worker, at least the first of them."""
+        parcel: list[Row] = []
+        size = 0
+        for row in rows:
+            if parcel and size + len(row[0]) > _PARCEL:
+                self.tell(to, "messages", place, parcel)
+                parcel, size = [], 0
+            parcel.append(row)
+            size += len(row[0])
+        self.tell(to, "messages", place, parcel)
+
+    def _on_messages(self, place: tuple[str, str, int], rows: list[Row]) -> None:
         listener = self.worker.listener_at(place)
         if listener is None:
             return
         datapath = self.worker.datapath
-        for data, address, conn, proto in rows:
+        for n, (data, address, conn, proto) in enumerate(rows):
+            to = self.owner(data)
+            if to != self.index:
+                self.hand_over(to, place, rows[n:])
+                return
             try:
                 datapath.received(data, listener, address, conn, proto, own=True)
             except Exception as err:

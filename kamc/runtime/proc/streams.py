@@ -78,6 +78,10 @@ class SharedHub(TcpHub):
         self.peers.tell(holder, "connection", (listener.proto, listener.host, listener.port), *remote, named, fds=(sock.fileno(),))
         sock.close()
 
+    def _feed(self, conn: Connection, data: bytes) -> None:
+        with self.peers.in_order():
+            super()._feed(conn, data)
+
     def _moves(self, conn: Connection, source: Address) -> bool:
         if self.peers.holder(source[0]) == self.peers.index:
             return False
