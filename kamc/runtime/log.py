@@ -45,6 +45,12 @@ def _place(module: str) -> str:
     return f"{name} [{path}:{frame.f_lineno}]: {code.co_name}()"
 
 
+def open_syslog(param: Callable[[str], Any]) -> None:
+    """``log_name``, ``log_facility``."""
+    facility = str(param("log_facility") or "LOG_DAEMON")
+    syslog.openlog(str(param("log_name") or "kamailio"), syslog.LOG_PID, getattr(syslog, facility, syslog.LOG_DAEMON))
+
+
 class Log:
     """``level`` is the highest level that is written. ``rank`` is the process number in front of the pid."""
 
@@ -67,6 +73,11 @@ class Log:
         self._prefix = ""
         self._prefix_format: Callable[[Any], str] | None = None
         self._prefix_ctx: Any = None
+
+    def open_again(self, param: Callable[[str], Any]) -> None:
+        """Where lines go to syslog: under the name and with the facility of these core parameters from now on."""
+        if self.to_syslog:
+            open_syslog(param)
 
     def about(self, prefix: Callable[[Any], str], ctx: Any) -> None:
         """Lines from here on are about a message. The prefix is made with the first of them: most messages write none."""

@@ -363,3 +363,29 @@ def test_a_change_before_the_watcher_has_begun(serve: Callable[..., Server]) -> 
     server.cfg.write_text(text("two"))
     server.wait_ready()
     until(lambda: answer(server) == "two")
+
+
+def type_of_service_of(server: Server) -> int:
+    """The TOS of the datagram that a reply comes in."""
+    server.sock.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
+    server.send("OPTIONS", "sip:u@h")
+    _, ancillary, _, _ = server.sock.recvmsg(4096, 64)
+    return next(data[0] for level, kind, data in ancillary if (level, kind) == (socket.IPPROTO_IP, socket.IP_TOS))
+
+
+def test_options_of_sockets_that_stay_open(serve: Callable[..., Server]) -> None:
+    server = serve(text("x"))
+    assert type_of_service_of(server) == 0
+    for value, seen in (("tos=IPTOS_LOWDELAY", 0x10), ("tos=184", 184), ("", 0)):
+        server.cfg.write_text(text("x", value))
+        done = reload(server)
+        assert done["state"] == "active" and "set tos" in done["plan"]
+        assert type_of_service_of(server) == seen
+
+
+def test_what_cannot_change_is_named(serve: Callable[..., Server], tmp_path: Path) -> None:
+    server = serve(text("x"))
+    server.cfg.write_text(text("y", f'workdir="{tmp_path}"\ngroup="{os.getgid()}"'))
+    done = reload(server)
+    assert done["state"] == "active"
+    assert {"workdir counts from the next start on", "group counts from the next start on"} <= set(done["plan"])

@@ -60,6 +60,18 @@ def udp_options(sock: socket.socket, param: Param) -> None:
             _set(sock, socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, int(param("mcast_ttl")))
 
 
+def renewed(sock: socket.socket, proto: str, old: Param, new: Param) -> None:
+    """A listening socket that stays open while the core parameters change: what can still be set then."""
+    number = type_of_service(new("tos"))
+    if number != type_of_service(old("tos")):
+        six = sock.family == socket.AF_INET6
+        _set(sock, socket.IPPROTO_IPV6 if six else socket.IPPROTO_IP, socket.IPV6_TCLASS if six else socket.IP_TOS, number)
+    if proto == "udp":
+        udp_options(sock, new)
+    elif proto in ("tcp", "tls"):
+        _set(sock, socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, int(new("tcp_defer_accept") or 0))
+
+
 def server_options(sock: socket.socket, param: Param) -> None:
     """Of a TCP socket before it is bound: ``tcp_reuse_port``, ``tcp_defer_accept``."""
     bind_options(sock, param)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kamc.errors import ConfigError
 from kamc.runtime.net.endpoint import Listener
+from kamc.runtime.net.sockopts import renewed
 from kamc.runtime.proc.channel import Channel
 from kamc.runtime.rpc.fault import RpcFault
 from kamc.runtime.rpc.values import plain
@@ -100,8 +101,13 @@ class Link:
         if generations.prepared is None or generations.prepared.generation != number:
             self._send("refused", number, "this generation was not prepared")
             return
+        before = self.worker.rt
         self.worker.use_sockets(self._listeners)
-        generations.activate()
+        rt = generations.activate()
+        if before is not None:
+            for listener, sock in self.worker.sockets.items():
+                renewed(sock, listener.proto, before.param, rt.param)
+        self.worker.log.open_again(rt.param)
         self._listeners = {}
         self.tell_data_files()
         self._send("active", number, generations.pauses[-1])

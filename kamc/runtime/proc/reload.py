@@ -36,7 +36,7 @@ _HISTORY: Final = 20
 #: the plan, and the end, of a reload that changes nothing
 _SAME: Final = "unchanged"
 #: core parameters that count when the server starts
-_AT_START: Final = ("user", "group", "workdir", "rundir", "log_facility", "log_stderror", "fork", "chroot")
+_AT_START: Final = ("user", "group", "workdir", "rundir", "log_stderror", "fork", "chroot", "ip_free_bind", "tcp_reuse_port")
 
 Told = Callable[[str, Any], None]
 
@@ -179,9 +179,10 @@ class Reloader:
         one.plan += [f"set {module}/{param}" for module, param in sorted(settings[0].keys() | settings[1].keys())
                      if settings[0].get((module, param)) != settings[1].get((module, param))]  # fmt: skip
         cores = [dict(params["core"]) for params in (old, new)]
+        late = _AT_START if self.supervisor.options.workers else (*_AT_START, "children")
         for name in sorted(cores[0].keys() | cores[1].keys()):
             if cores[0].get(name) != cores[1].get(name):
-                one.plan.append(f"{name} counts from the next start on" if name in _AT_START else f"set {name}")
+                one.plan.append(f"{name} counts from the next start on" if name in late else f"set {name}")
         one.plan.append("exchange the routes")
 
     def _prepare(self, one: Round) -> None:

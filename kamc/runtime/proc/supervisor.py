@@ -15,7 +15,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import syslog
 import tempfile
 import time
 from collections.abc import Mapping
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kamc.errors import ConfigError
-from kamc.runtime.log import Log, startup_error
+from kamc.runtime.log import Log, open_syslog, startup_error
 from kamc.runtime.measure import Measures
 from kamc.runtime.net.endpoint import Listener
 from kamc.runtime.net.listen import parse_option
@@ -152,8 +151,7 @@ class Supervisor:
         """Whether lines go to syslog, which is open then."""
         if not self.options.syslog or self.core.get("log_stderror", 0):
             return False
-        facility = str(self.core.get("log_facility", "LOG_DAEMON"))
-        syslog.openlog(str(self.core.get("log_name") or "kamailio"), syslog.LOG_PID, getattr(syslog, facility, syslog.LOG_DAEMON))
+        open_syslog(self.core.get)
         return True
 
     def run(self) -> int:
@@ -277,6 +275,7 @@ class Supervisor:
         self.params = read_params(files)
         self.core = dict(self.params["core"]) | self.options.overrides
         self.log.level = self._level(self.core)
+        self.log.open_again(self.core.get)
 
     # -- workers ---------------------------------------------------------------------------------------------------------
 
