@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from kamc.errors import ConfigError
+
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 #: transformations whose argument is the rest of the text up to the closing brace
 _RAW: Final = frozenset({"re.subst"})
@@ -98,6 +100,19 @@ def parse_pv(text: str) -> PvSpec:
     if end != len(text):
         raise PvSyntaxError(f"unexpected {text[end:]!r} after the variable", end)
     return spec
+
+
+def avp_name(module: str, param: str, text: str) -> str:
+    """The name of the AVP that a module parameter wants, as ``ctx.avps`` knows it; empty for none. Raises ConfigError for anything else."""
+    if not text:
+        return ""
+    try:
+        spec = parse_pv(text)
+    except PvSyntaxError as err:
+        raise ConfigError(f"{module}: {param} {text!r}: {err}") from None
+    if spec.name != "avp" or not spec.inner:
+        raise ConfigError(f"{module}: {param} {text!r} is no AVP")
+    return spec.inner.strip().removeprefix("s:")
 
 
 def _bracketed(body: str, whole: str, base: int) -> PvSpec:

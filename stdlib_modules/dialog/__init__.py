@@ -116,8 +116,8 @@ class DialogModule(Commands, VariableFunctions, CseqTracking, DatabaseFunctions)
 
     def __init__(self, rt: Any) -> None:
         super().__init__(rt)
-        #: told about each request of a dialog, and which side it came from
         self.on_request: list[Callable[[Ctx, Dialog, str], None]] = []
+        self.on_provisional: list[Callable[[Dialog, SipMessage], None]] = []
 
     # -- start -----------------------------------------------------------------------------------------------------------
 
@@ -227,8 +227,8 @@ class DialogModule(Commands, VariableFunctions, CseqTracking, DatabaseFunctions)
     def _replied(self, dialog: Dialog, t: Transaction, code: int, text: str) -> None:
         """A reply to the INVITE that began the dialog went upstream."""
         if code < 200:
-            if code > 100 and dialog.state == UNCONFIRMED:
-                self.move(dialog, EARLY)
+            if code > 100:
+                self.provisional(dialog, text)
             return
         try:
             ctx = Ctx(self.rt, parse_message(text), t.flow, Routes.EVENT)

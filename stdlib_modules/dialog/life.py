@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
 from kamc.declare import Module
+from kamc.errors import SipError
 from kamc.runtime.context import Ctx
-from stdlib_modules.dialog.model import ANSWERED, CONFIRMED, DELETED, EARLY, Dialog, DialogTable
+from kamc.runtime.sip.message import SipMessage, parse_message
+from stdlib_modules.dialog.model import ANSWERED, CONFIRMED, DELETED, EARLY, UNCONFIRMED, Dialog, DialogTable
 
 #: told as (what, dialog, context): "created", "started", "confirmed", "failed", "ended", "expired"; the context is None where no message caused it
 Watcher = Callable[[str, Dialog, Ctx | None], None]
@@ -23,6 +26,8 @@ class Life(Module):
     watchers: list[Watcher]
     #: told of requests within dialogs, with the side that sent them
     on_request: list[Callable[[Ctx, Dialog, str], None]]
+    #: told of each provisional reply above 100 to the INVITE that began a dialog
+    on_provisional: list[Callable[[Dialog, SipMessage], None]]
 
     def count_member(self, profile: str, value: str, by: int) -> None:
         """A dialog has joined or left a profile."""
@@ -70,6 +75,16 @@ class Life(Module):
             dialog.ends_at = 0
             self.rt.timers.disarm(dialog.timer)
             self.rt.timers.arm(self.rt.now() + _LINGER, lambda now: self.table.remove(dialog))
+
+    def provisional(self, dialog: Dialog, text: str) -> None:
+        """The callee rings."""
+        if dialog.state == UNCONFIRMED:
+            self.move(dialog, EARLY)
+        if self.on_provisional:
+            with contextlib.suppress(SipError):
+                reply = parse_message(text)
+                for told in self.on_provisional:
+                    told(dialog, reply)
 
     def end(self, dialog: Dialog, ctx: Ctx | None, how: str) -> None:
         """The dialog is over: ``end`` after it was answered, ``failed`` before, ``expired`` at the end of its lifetime."""

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Final
 
 from kamc.declare import Module, Routes, Spread, function, rpc
-from kamc.declare.pvspec import parse_pv
+from kamc.declare.pvspec import avp_name
 from kamc.declare.values import to_str
 from kamc.errors import ConfigError
 from kamc.runtime.context import Ctx
@@ -49,7 +49,7 @@ class Drouting(Module):
             raise ConfigError("drouting: sort_order is 0 (as listed), 1 (any order in each set) or 2 (one of each set)")
         if p.enable_keepalive:
             raise ConfigError("drouting: enable_keepalive needs module keepalive, which is not implemented: dispatcher probes destinations")
-        self.ruri_key, self.attrs_key = self._avp("ruri_avp") or "___dr_ruri__", self._avp("attrs_avp")
+        self.ruri_key, self.attrs_key = avp_name("drouting", "ruri_avp", self.p.ruri_avp) or "___dr_ruri__", avp_name("drouting", "attrs_avp", self.p.attrs_avp)
         self.random = random.Random()
         self.db = self.rt.database(p.db_url)
         for param, version in _VERSIONS.items():
@@ -58,15 +58,6 @@ class Drouting(Module):
             self.table = self._load()
         except DbError as err:
             raise ConfigError(f"drouting: {err}") from None
-
-    def _avp(self, param: str) -> str:
-        text = str(getattr(self.p, param))
-        if not text:
-            return ""
-        spec = parse_pv(text)
-        if spec.name != "avp" or not spec.inner:
-            raise ConfigError(f"drouting: {param} {text!r} is no AVP")
-        return spec.inner.strip().removeprefix("s:")
 
     def _load(self) -> RoutingTable:
         """Raises DbError."""

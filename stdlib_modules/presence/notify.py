@@ -9,6 +9,7 @@ from typing import Any, Final
 from kamc.declare import Routes
 from kamc.errors import SipError
 from kamc.runtime.context import Ctx
+from kamc.runtime.markup import with_version
 from kamc.runtime.net.endpoint import Flow
 from kamc.runtime.sip.addr import parse_addr_list
 from stdlib_modules.presence.packages import ACTIVE, STATE_NAMES, TERMINATED, Package
@@ -39,7 +40,7 @@ class Notifier:
             return ""
         if s.reason == POLITE:
             return package.politely()
-        return package.combine([d.body for d in self.records.published(s.uri, s.event)], gone)
+        return package.combine([d.body for d in self.records.published(s.uri, s.event)], gone) or package.nothing(s.uri)
 
     def notify(self, s: Subscription, body: str | None = None, *, gone: str | None = None) -> None:
         """Tell a watcher. Of a subscription that is over this is the last word."""
@@ -52,6 +53,8 @@ class Notifier:
             s = replace(s, local_cseq=new.local_cseq, version=new.version)
         if body is None:
             body = self.watchers_of(s) if winfo else self.document_for(s, gone)
+            if package.numbered:
+                body = with_version(body, s.version)
         headers = (f"To: <sip:{s.from_user}@{s.from_domain}>;tag={s.from_tag}\r\nFrom: <sip:{s.to_user}@{s.to_domain}>;tag={s.to_tag}\r\n"
                    f"CSeq: {s.local_cseq} NOTIFY\r\nCall-ID: {s.call_id}\r\nMax-Forwards: 70\r\nEvent: {s.event}{';id=' + s.event_id if s.event_id else ''}\r\n"
                    f"Contact: <{s.local_contact}>\r\nSubscription-State: {self.state_of(s)}\r\n")  # fmt: skip

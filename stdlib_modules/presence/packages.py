@@ -12,7 +12,11 @@ STATE_NAMES: Final = {ACTIVE: "active", PENDING: "pending", TERMINATED: "termina
 
 
 class BodyError(ValueError):
-    """A document that is not what its event package has."""
+    """A document that is not what its event package has, and what it is answered with."""
+
+    def __init__(self, text: str, code: int = 415, reason: str = "Unsupported media type") -> None:
+        super().__init__(text)
+        self.code, self.reason = code, reason
 
 
 def _as_it_came(bodies: Sequence[str], gone: str | None) -> str:
@@ -41,6 +45,10 @@ class Package:
     decide: Callable[[Any, str], tuple[int, str]] | None = None
     #: what a watcher sees who is not to know that it is kept out (reason polite-block)
     politely: Callable[[], str] = lambda: ""
+    #: what a watcher sees of somebody of whom nothing is published
+    nothing: Callable[[str], str] = lambda uri: ""
+    #: documents count their NOTIFYs
+    numbered: bool = False
 
     @property
     def is_winfo(self) -> bool:

@@ -90,7 +90,7 @@ class Publications(Notifier):
                 package.check(body)
             except BodyError as err:
                 self.rt.log.error("presence: PUBLISH for %s: %s", uri, err)
-                raise self.refuse(ctx, 415, "Unsupported media type") from None
+                raise self.refuse(ctx, err.code, err.reason) from None
         known = next((d for d in self.records.published(uri, package.name) if d.etag == etag), None) if etag else None
         if etag and known is None:
             # as with Kamailio this is no failure of the function

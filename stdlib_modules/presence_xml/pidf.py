@@ -8,33 +8,24 @@ from typing import Any, Final
 
 from lxml import etree
 
+from kamc.runtime.markup import local_name as local
+from kamc.runtime.markup import parse_xml
 from stdlib_modules.presence.packages import BodyError
 
 PIDF: Final = "urn:ietf:params:xml:ns:pidf"
-#: depth, size and entities are bounded; nothing outside of the document is read
-_PROLOGUE: Final = 65_536
-_PARSER: Final = {"resolve_entities": False, "no_network": True, "load_dtd": False, "huge_tree": False}
 _NAMESPACES: Final[Any] = {None: PIDF}
 
 
 def parse(body: str) -> Any:
     """The root element. Raises BodyError."""
     try:
-        root = etree.fromstring(body.encode("latin-1", "replace"), etree.XMLParser(**_PARSER))  # type: ignore[arg-type]
-    except (etree.XMLSyntaxError, ValueError) as err:
-        raise BodyError(f"no XML: {err}") from None
-    if "<!DOCTYPE" in body[:_PROLOGUE] or "<!doctype" in body[:_PROLOGUE]:
-        raise BodyError("a document with a DOCTYPE")
-    return root
+        return parse_xml(body)
+    except ValueError as err:
+        raise BodyError(str(err)) from None
 
 
 def check(body: str) -> None:
     parse(body)
-
-
-def local(element: Any) -> str:
-    """The name of an element without its namespace; empty for comments."""
-    return etree.QName(element).localname if isinstance(element.tag, str) else ""
 
 
 def find(root: Any, name: str) -> Any:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from kamc.runtime.markup import local_name as local
 from kamc.runtime.sip.uri import parse_uri
 from stdlib_modules.presence.notify import POLITE
 from stdlib_modules.presence.packages import ACTIVE, PENDING, TERMINATED, BodyError
-from stdlib_modules.presence_xml.pidf import local, parse
+from stdlib_modules.presence_xml.pidf import parse
 
 _STATES: Final = {"allow": (ACTIVE, ""), "block": (TERMINATED, "rejected"), "polite-block": (ACTIVE, POLITE), "confirm": (PENDING, "")}
 #: the higher one counts when several rules match (RFC 5025 section 3.2.1)

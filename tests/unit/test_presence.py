@@ -396,3 +396,76 @@ def test_a_reload_keeps_it(bench) -> None:
     b.load()
     agent.publish(body=document("a"))
     assert len(agent.told()) == 1
+
+
+PACKAGES = LOAD + ('loadmodule "presence_dialoginfo.so"\nloadmodule "presence_mwi.so"\nloadmodule "presence_reginfo.so"\n') + ACTIVE
+
+
+def dialogs(number: int, *rows: tuple[str, str]) -> str:
+    inner = "".join(f'  <dialog id="{ident}" call-id="c{ident}" direction="recipient">\n    <state>{state}</state>\n  </dialog>\n' for ident, state in rows)
+    return ('<?xml version="1.0"?>\n<dialog-info xmlns="urn:ietf:params:xml:ns:dialog-info" '
+            f'version="{number}" state="full" entity="sip:bob@b.test">\n{inner}</dialog-info>\n')  # fmt: skip
+
+
+def publish_dialog(agent: Agent, ident: str, state: str, etag: str = "", expires: str = "600") -> str:
+    """The ETag."""
+    agent.b.advance(1)
+    lines = [f"SIP-If-Match: {etag}"] * bool(etag)
+    document = dialogs(0, (ident, state)) if state else ""
+    return agent.publish(*lines, "Content-Type: application/dialog-info+xml", body=document, event="dialog", expires=expires).get("SIP-ETag") or ""
+
+
+def test_dialogs_of_a_line(bench: Callable[..., Bench]) -> None:
+    agent = Agent(bench(ROUTE, head=PACKAGES))
+    agent.subscribe(event="dialog")
+    assert [(m.get("Content-Type"), body(m)) for m in agent.told()] == [(None, "")]
+    first = publish_dialog(agent, "d1", "Trying")
+    assert [(m.get("Content-Type"), body(m)) for m in agent.told()] == [("application/dialog-info+xml", dialogs(2, ("d1", "Trying")))]
+    second = publish_dialog(agent, "d2", "early")
+    assert [body(m) for m in agent.told()] == [dialogs(3, ("d1", "Trying"), ("d2", "early"))]
+    second = publish_dialog(agent, "d2", "terminated", second)
+    assert [body(m) for m in agent.told()] == [dialogs(4, ("d1", "Trying"), ("d2", "terminated"))]
+    publish_dialog(agent, "d2", "", second, "0")
+    assert [body(m) for m in agent.told()] == [dialogs(5, ("d1", "Trying"), ("d2", "terminated"))]
+    publish_dialog(agent, "d1", "confirmed", first)
+    assert [body(m) for m in agent.told()] == [dialogs(6, ("d1", "confirmed"))]
+    agent.publish(body="text", event="dialog")
+    assert [body(m) for m in agent.told()] == [dialogs(7, ("d1", "confirmed"))]
+
+
+def test_the_dialog_that_matters_most(bench: Callable[..., Bench]) -> None:
+    agent = Agent(bench(ROUTE, head=PACKAGES + 'modparam("presence_dialoginfo", "force_single_dialog", 1)\n'))
+    agent.subscribe(event="dialog")
+    agent.told()
+    shown, etags = [], {}
+    for ident, state in (("a1", "terminated"), ("a2", "Trying"), ("a3", "early"), ("a4", "confirmed"), ("a5", "proceeding"), ("a6", "weird")):
+        etags[ident] = publish_dialog(agent, ident, state)
+        shown += re.findall('dialog id="(..)"', body(agent.told()[0]))
+    for ident in ("a4", "a3", "a5", "a2"):
+        publish_dialog(agent, ident, "", etags[ident], "0")
+        shown += re.findall('dialog id="(..)"', body(agent.told()[0]))
+    assert shown == ["a1", "a2", "a3", "a3", "a3", "a3", "a3", "a3", "a5", "a2"]
+
+
+def test_a_line_without_calls(bench: Callable[..., Bench]) -> None:
+    agent = Agent(bench(ROUTE, head=PACKAGES + 'modparam("presence_dialoginfo", "force_dummy_dialog", 1)\n'))
+    agent.subscribe(event="dialog")
+    (m,) = agent.told()
+    assert re.fullmatch(r'<\?xml version="1.0"\?>\n<dialog-info xmlns="urn:ietf:params:xml:ns:dialog-info" version="1" state="full" entity="sip:bob@b.test">\n'
+                        r'  <dialog id="[0-9a-f]{32}" direction="recipient">\t<state>terminated</state>\t</dialog>\n</dialog-info>\n', body(m))  # fmt: skip
+
+
+def test_waiting_messages_and_registrations(bench: Callable[..., Bench]) -> None:
+    agent = Agent(bench(ROUTE, head=PACKAGES))
+    agent.subscribe(event="message-summary")
+    agent.told()
+    kind = "Content-Type: application/simple-message-summary"
+    for text, status in (("hello world", "500 Server Internal Error"), ("Messages-Waiting: maybe\r\n", "500 Server Internal Error"),
+                         ("Messages-Waiting: no\r\nfoo\r\n", "200 OK"), ("Messages-Waiting: yes\r\nVoice-Message: 2/8 (0/2)\r\n", "200 OK")):  # fmt: skip
+        assert agent.publish(kind, body=text, event="message-summary").first == f"SIP/2.0 {status}"
+        assert [(m.get("Content-Type"), body(m)) for m in agent.told()] == [("application/simple-message-summary", text)] * (status == "200 OK")
+    agent.subscribe("s2", event="reg")
+    agent.told()
+    agent.publish("Content-Type: application/reginfo+xml", body='<reginfo version="0"/>', event="reg")
+    assert [body(m) for m in agent.told()] == ['<reginfo version="0"/>']
+    assert agent.publish(body="x", event="conference").first == "SIP/2.0 489 Bad Event"
