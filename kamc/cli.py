@@ -111,6 +111,7 @@ def _lookup_commands(sub: argparse._SubParsersAction[_Parser]) -> None:
     reload = sub.add_parser("reload", help="let a running server take its configuration again")
     reload.add_argument("-Y", dest="run_dir", default=".", metavar="DIR", help="runtime folder of the server")
     reload.add_argument("--dry-run", action="store_true", help="only say what would change")
+    reload.add_argument("--workers", type=int, metavar="N", help="serve with N workers from now on, and leave the configuration as it is")
     reload.set_defaults(run=commands.reload)
 
     rpc = sub.add_parser("rpc", help="run a command of a running server")

@@ -172,6 +172,11 @@ def reload(options: argparse.Namespace) -> int:
     """Ask a running server for another generation; 1 when it refuses."""
     from kamc.runtime.proc.control import ask
 
+    if options.workers is not None:
+        result = ask(options.run_dir, {"do": "workers", "count": options.workers})
+        leaving = len(result["leaving"])
+        print(f"{result['workers']} workers serve" + (f"; {leaving} more end with their last call and connection" if leaving else ""))
+        return OK
     result = ask(options.run_dir, {"do": "reload", "dry_run": options.dry_run})
     for line in result["plan"]:
         print(line)

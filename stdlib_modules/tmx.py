@@ -208,7 +208,7 @@ class Tmx(Module):
     def _hand_over(self, to: int, method: str, *args: Any) -> int:
         """Have the worker that owns a transaction do something with it; -1 when there is no other one."""
         peers = self.rt.worker.peers
-        if peers is None or to == peers.index or to >= peers.count:
+        if peers is None or to == peers.index or not peers.roll.there(to):
             return -1
         return peers.ask_module(to, self.name, method, *args) or -1
 

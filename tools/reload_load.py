@@ -1,9 +1,10 @@
 """Calls and registrations while the configuration changes under them, or workers are killed: what of them is lost.
 
-    python tools/reload_load.py [--seconds 60] [--calls 150] [--registers 50] [--workers 2] [--reloads 30] [--kill-every 0]
+    python tools/reload_load.py [--seconds 60] [--calls 150] [--registers 50] [--workers 2] [--reloads 30] [--kill-every 0] [--resize-every 0]
 
 sipp makes the calls (its own uac and uas) and the registrations, each of an address of its own. Two configurations take turns; ``--kill-every N`` kills
-a worker with signal 9 every N seconds. Exits 1 when a call or a registration is lost without a worker having been killed, or a registration with one. Needs sipp.
+a worker with signal 9 every N seconds, ``--resize-every N`` changes the number of workers (2 to 5). Exits 1 when a call or a registration is lost without
+a worker having been killed, or a registration with one. Needs sipp.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from rig import Server, free_port, sipp, sipp_uas, successful
+
+from kamc.runtime.proc.control import ask
 
 CFG = """
 loadmodule "usrloc.so"
@@ -72,10 +75,10 @@ class Changing(Server):
         os.kill(random.choice(workers), signal.SIGKILL)
 
 
-def disturb(server: Changing, options: argparse.Namespace) -> tuple[int, int]:
-    """Reload and kill for as long as the load lasts: how often each was done."""
+def disturb(server: Changing, options: argparse.Namespace) -> tuple[int, int, int]:
+    """Reload, kill and change the number of workers for as long as the load lasts: how often each was done."""
     began = time.monotonic()
-    reloads = kills = 0
+    reloads = kills = resizes = 0
     while (now := time.monotonic() - began) < options.seconds:
         if options.kill_every and now >= options.kill_every * (kills + 1):
             server.kill_a_worker()
@@ -84,13 +87,16 @@ def disturb(server: Changing, options: argparse.Namespace) -> tuple[int, int]:
             server.change()
             done = subprocess.run([sys.executable, "-m", "kamc", "reload", "-Y", server.run], capture_output=True, text=True)
             reloads += not done.returncode
+        if options.resize_every and now >= options.resize_every * (resizes + 1):
+            ask(server.run, {"do": "workers", "count": 2 + (resizes * 3 + 1) % 4})
+            resizes += 1
         time.sleep(0.05)
-    return reloads, kills
+    return reloads, kills, resizes
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, value in (("seconds", 60), ("calls", 150), ("registers", 50), ("workers", 2), ("reloads", 30), ("kill-every", 0)):
+    for name, value in (("seconds", 60), ("calls", 150), ("registers", 50), ("workers", 2), ("reloads", 30), ("kill-every", 0), ("resize-every", 0)):
         parser.add_argument(f"--{name}", type=int, default=value)
     options = parser.parse_args()
     if shutil.which("sipp") is None:
@@ -102,7 +108,7 @@ def main() -> int:
         server.wait()
         calls = sipp(server, options.calls, options.calls * options.seconds, "-sn", "uac", "-d", "500", timeout=options.seconds + 40)
         registers = sipp(server, options.registers, options.registers * options.seconds, "-sf", "register.xml", timeout=options.seconds + 40)
-        reloads, kills = disturb(server, options)
+        reloads, kills, resizes = disturb(server, options)
         made, registered = successful(calls), successful(registers)
         kept = int(server.rpc("stats.get_statistics", "location-contacts")[0].rpartition(" ")[2])
         pauses = server.rpc("kamc.reloads")
@@ -110,8 +116,8 @@ def main() -> int:
         server.stop()
         answers.kill()
     wanted, to_register = options.calls * options.seconds, options.registers * options.seconds
-    print(f"{reloads} reloads, {kills} workers killed: {made} of {wanted} calls, {registered} of {to_register} registrations answered, {kept} kept; "
-          f"pauses in us {pauses}")  # fmt: skip
+    print(f"{reloads} reloads, {kills} workers killed, {resizes} other numbers of workers: {made} of {wanted} calls, {registered} of {to_register} registrations answered, "
+          f"{kept} kept; pauses in us {pauses}")  # fmt: skip
     return 0 if registered == kept == to_register and (kills or made == wanted) else 1
 
 

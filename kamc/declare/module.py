@@ -278,6 +278,9 @@ class Module:
     def child_init(self) -> None:
         """In each worker, when it is about to serve with this generation."""
 
+    def rebalance(self) -> None:
+        """The number of workers has changed, or a call has ended since: what is kept here of calls that belong to others by now (``rt.owns_call``) goes to them."""
+
     def release(self) -> None:
         """The generation was replaced, or never took over: give back what no other has taken from it (sockets, files)."""
 

@@ -302,6 +302,11 @@ class Runtime:
         if self.worker.far is not None:
             self.worker.far.say("module", module, what, *args)
 
+    def tell_owner(self, call_id: str, module: str, what: str, *args: Any) -> None:
+        """Have a method called on the same module in the worker that owns a call. Plain data only."""
+        if self.worker.peers is not None:
+            self.worker.peers.tell(self.worker.peers.owner_of_call(call_id), "module", module, what, *args)
+
     def owns_call(self, call_id: str) -> bool:
         """Whether this worker takes the requests of a call."""
         peers = self.worker.peers
@@ -310,4 +315,4 @@ class Runtime:
     def own_call_id(self, make: Callable[[], str]) -> str:
         """A Call-ID from ``make()``, for a call whose requests shall come to this worker."""
         peers = self.worker.peers
-        return make() if peers is None else call_id_of(peers.index, peers.count, make)
+        return make() if peers is None or peers.index >= peers.count else call_id_of(peers.index, peers.count, make)

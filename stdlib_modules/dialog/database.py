@@ -100,6 +100,15 @@ class DialogDatabase:
         if before is not None and (before.p.db_url, before.p.table_name) == (self.p.db_url, self.p.table_name):
             self._written = before._written
 
+    def given_away(self, dialog: Dialog) -> bool:
+        """Another worker follows it from now on. Whether it stands in the database."""
+        return self._written.pop((dialog.entry, dialog.id), None) is not None
+
+    def taken(self, dialog: Dialog, *, written: bool) -> None:
+        """From another worker."""
+        if written:
+            self._written[dialog.entry, dialog.id] = self._picture(dialog)
+
     # -- writing ---------------------------------------------------------------------------------------------------------
 
     def happened(self, what: str, dialog: Dialog, ctx: Ctx | None) -> None:
@@ -167,14 +176,16 @@ class DatabaseFunctions(Life):
     """What the dialog module does with its database."""
 
     database: DialogDatabase | None = None
+    #: where a dialog is written, so that others may follow it on
+    book: DialogDatabase | KeptDialogs | None = None
 
     def start_database(self) -> None:
         """Raises ConfigError."""
         if self.p.db_mode:
-            self.database = DialogDatabase(self, self.table)
+            self.book = self.database = DialogDatabase(self, self.table)
             self.database.start()
         elif self.rt.store.mirror is not None:
-            kept = KeptDialogs(self)
+            self.book = kept = KeptDialogs(self)
             if self.rt.previous is None or self.rt.previous.module("dialog") is None:
                 kept.load()
             self.watchers.append(kept.changed)
@@ -186,6 +197,34 @@ class DatabaseFunctions(Life):
         dialog.lifetime = int(dialog.ends_at - dialog.started) if dialog.ends_at > dialog.started else self.p.default_timeout
         left = max(0.0, dialog.ends_at - self.rt.wall_time())
         dialog.timer = self.rt.timers.arm(self.rt.now() + left, partial(self.timer_fired, dialog))
+
+    def rebalance(self) -> None:
+        """Give answered dialogs to the workers that own their calls."""
+        leaving = [d for d in self.table if d.state in _KEPT and not self.rt.owns_call(d.call_id)]
+        if not leaving or self.book is None:
+            return
+        if self.database is not None:
+            self.database.flush()
+        for d in leaving:
+            written = self.book.given_away(d)
+            self.rt.timers.disarm(d.timer)
+            self.table.remove(d)
+            self.rt.counters.add("dialog", "active_dialogs", -1)
+            self.rt.tell_owner(d.call_id, "dialog", "take", list(row_of(d)), {name: to_str(value) for name, value in d.variables.items()}, d.lifetime, written)
+        self.show_members()
+
+    def take(self, row: list[Cell], variables: dict[str, str], lifetime: int, written: bool) -> None:
+        """A dialog of a call that belongs to this worker by now."""
+        d = dialog_of(row, self.rt.worker.find_socket, lifetime)
+        if (d.entry, d.id) in self.table.by_id:
+            return
+        d.variables.update(variables)
+        self.table.add(d)
+        self.resume(d)
+        d.lifetime = lifetime
+        if self.book is not None:
+            self.book.taken(d, written=written)
+        self.show_members()
 
     def destroy(self) -> None:
         if self.database is not None:

@@ -44,6 +44,15 @@ class KeptDialogs:
             count += 1
         return count
 
+    def given_away(self, dialog: Dialog) -> bool:
+        """Another worker follows it from now on, and writes it."""
+        self._waiting.pop((dialog.entry, dialog.id), None)
+        return True
+
+    def taken(self, dialog: Dialog, *, written: bool) -> None:
+        """From another worker."""
+        self._keep(dialog)
+
     def changed(self, what: str, dialog: Dialog, ctx: Ctx | None) -> None:
         if what in _OVER:
             self._waiting.pop((dialog.entry, dialog.id), None)

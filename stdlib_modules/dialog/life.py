@@ -33,6 +33,10 @@ class Life(Module):
         """A dialog has joined or left a profile."""
         raise NotImplementedError
 
+    def show_members(self) -> None:
+        """Tell the other workers how many members each profile has here."""
+        raise NotImplementedError
+
     def leave_all(self, dialog: Dialog) -> None:
         """A dialog is over: no profile counts it any more."""
         for profile, value in dialog.profiles:

@@ -27,13 +27,13 @@ _PLAIN_CALL_ID: Final = b"\nCall-ID: "
 _LONGEST: Final = 512
 
 
-def _of_call(call_id: bytes, count: int) -> int:
+def owner_of(call_id: bytes, count: int) -> int:
     return (int.from_bytes(call_id[:HASHED], "big") % PRIME * SPREAD & 0xFFFFFFFF) // 65536 % count
 
 
 def owner_of_call(call_id: str, count: int) -> int:
     """The worker that takes the requests of a call."""
-    return _of_call(call_id.encode("latin-1", "replace"), count)
+    return owner_of(call_id.encode("latin-1", "replace"), count)
 
 
 def holder_of(ip: str, count: int) -> int:
@@ -41,13 +41,16 @@ def holder_of(ip: str, count: int) -> int:
     return crc32(ip.encode("latin-1", "replace")) % count
 
 
-def owner(data: bytes, count: int) -> int:
-    """The worker, of ``count``, that a message belongs to; -1 when whoever has it may keep it."""
-    if data.startswith(b"SIP/2.0 "):
-        found = _BRANCH.search(data)
-        if found is not None:
-            number = int(found[1], 16)
-            return number if number < count else -1
+def sender_of(data: bytes) -> int:
+    """The worker that sent the request of a reply, as the branch says; -1 for requests, and for branches of others."""
+    if not data.startswith(b"SIP/2.0 "):
+        return -1
+    found = _BRANCH.search(data)
+    return int(found[1], 16) if found is not None else -1
+
+
+def call_of(data: bytes) -> bytes:
+    """The Call-ID of a message; empty when there is none."""
     at = data.find(_PLAIN_CALL_ID)
     if at >= 0:
         begin = at + len(_PLAIN_CALL_ID)
@@ -55,9 +58,18 @@ def owner(data: bytes, count: int) -> int:
         if end > begin:
             call_id = data[begin:end]
             if b" " not in call_id:
-                return _of_call(call_id, count)
+                return call_id
     found = _CALL_ID.search(data)
-    return _of_call(found[1], count) if found is not None else -1
+    return found[1] if found is not None else b""
+
+
+def owner(data: bytes, count: int) -> int:
+    """The worker, of ``count``, that a message belongs to; -1 when whoever has it may keep it."""
+    number = sender_of(data)
+    if number >= 0:
+        return number if number < count else -1
+    call_id = call_of(data)
+    return owner_of(call_id, count) if call_id else -1
 
 
 def call_id_of(index: int, count: int, make: Callable[[], str]) -> str:

@@ -1,7 +1,7 @@
 """The supervisor's own socket, for ``kamc reload`` and ``kamc rpc``: one JSON object a line each way, whatever modules a configuration loads.
 
-Requests are ``{"do": "reload", "dry_run": false}``, ``{"do": "rpc", "method": "core.uptime", "params": []}`` or ``{"do": "status"}``; answers
-``{"result": ...}`` or ``{"error": "..."}``. Only the user that runs the server may connect.
+Requests are ``{"do": "reload", "dry_run": false}``, ``{"do": "rpc", "method": "core.uptime", "params": []}``, ``{"do": "workers", "count": 4}`` or
+``{"do": "status"}``; answers ``{"result": ...}`` or ``{"error": "..."}``. Only the user that runs the server may connect.
 """
 
 from __future__ import annotations

@@ -102,6 +102,8 @@ class Desk:
         """Something that only the supervisor can do: for a worker's RPC command, or for the control socket."""
         if what == "reload":
             self.supervisor.reloader.ask("command", dry=bool(params and params[0]), told=answer)
+        elif what == "workers":
+            self.supervisor.resizer.ask(params[0] if params and params[0] is not None else self.supervisor.wanted, answer)
         elif what == "status":
             answer("", self.status())
         else:
@@ -136,7 +138,7 @@ class Desk:
 
     def _request(self, request: dict[str, Any], answer: control.Answer) -> None:
         if request.get("do") != "rpc":
-            self.asked(str(request.get("do")), [request.get("dry_run")], answer)
+            self.asked(str(request.get("do")), [request.get("count") if request.get("do") == "workers" else request.get("dry_run")], answer)
             return
         method, params = request.get("method"), request.get("params", [])
         handle = next(iter(self.supervisor.workers.values()), None)

@@ -116,6 +116,23 @@ class Link:
         self.worker.generations.discard()
         self._drop_listeners()
 
+    # -- another number of workers ---------------------------------------------------------------------------------------
+
+    def _on_hold(self, serial: int, count: int) -> None:
+        """There are about to be ``count`` workers."""
+        if self.worker.peers is not None and self.worker.peers.estate is not None:
+            self.worker.peers.estate.hold(count)
+        self._send("held", serial)
+
+    def _on_settle(self) -> None:
+        """Their number has changed."""
+        if self.worker.peers is not None and self.worker.peers.estate is not None:
+            self.worker.peers.estate.settle()
+
+    def tell_idle(self) -> None:
+        """This worker is one too many, and has nothing left to do."""
+        self._send("idle", self.worker.index)
+
     def tell_data_files(self) -> None:
         """Of the generation that runs, for who watches them."""
         rt = self.worker.rt

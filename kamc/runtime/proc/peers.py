@@ -16,13 +16,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
-from kamc.runtime.net.steer import holder_of, owner, owner_of_call
+from kamc.runtime.net.steer import MOST_WORKERS, call_of, holder_of, owner_of, owner_of_call, sender_of
+from kamc.runtime.proc.roll import Roll
 from kamc.runtime.rpc.fault import RpcFault
 from kamc.runtime.rpc.values import plain
 from kamc.runtime.store.shared import Marks
 
 if TYPE_CHECKING:
     from kamc.runtime.net.endpoint import Listener
+    from kamc.runtime.proc.estate import Estate
     from kamc.runtime.proc.worker import Worker
 
 _READ: Final = 1 << 20
@@ -67,13 +69,13 @@ class Board:
 
 
 class Exchange:
-    """What the workers share, made by the supervisor before it starts them: an inbox for each, marks of the store, boards."""
+    """What the workers share, made by the supervisor before it starts them: who serves, an inbox for each that there may be, marks of the store, boards."""
 
     def __init__(self, workers: int) -> None:
-        self.workers = workers
-        self.marks, self.board = Marks(workers), Board(workers)
+        self.roll = Roll(workers)
+        self.marks, self.board = Marks(MOST_WORKERS), Board(MOST_WORKERS)
         #: (what the worker reads, what the others write)
-        self.inboxes = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(workers)]
+        self.inboxes = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(MOST_WORKERS)]
         for reading, writing in self.inboxes:
             reading.setblocking(False)
             writing.setblocking(False)
@@ -81,10 +83,10 @@ class Exchange:
 
 
 class Peers:
-    """A worker's side. ``index`` is its number, ``count`` how many there are."""
+    """A worker's side. ``index`` is its number."""
 
     def __init__(self, worker: Worker, exchange: Exchange, index: int) -> None:
-        self.worker, self.exchange, self.index, self.count = worker, exchange, index, exchange.workers
+        self.worker, self.exchange, self.index, self.roll = worker, exchange, index, exchange.roll
         self.board = exchange.board
         self.inbox = exchange.inboxes[index][0]
         self._out = [writing for _, writing in exchange.inboxes]
@@ -93,20 +95,48 @@ class Peers:
         self._serial = 0
         #: what waits to be passed on together, while messages are to stay in order
         self._burst: list[tuple[tuple[str, str, int], Row]] | None = None
+        #: what workers hold on to that belongs to others by now
+        self.estate: Estate | None = None
+        self.board.show(index, {})
+        self.roll.enter(index)
+
+    @property
+    def count(self) -> int:
+        """How many workers share the new calls."""
+        return self.roll.count
+
+    def others(self) -> list[int]:
+        return self.roll.others(self.index)
 
     # -- whose -----------------------------------------------------------------------------------------------------------
 
+    def _owner(self, data: bytes) -> int:
+        """The worker that owns a message, -1 when whoever has it may keep it."""
+        number = sender_of(data)
+        if number >= 0:
+            return number if self.roll.there(number) else -1
+        call_id = call_of(data)
+        if not call_id:
+            return -1
+        held = self._held_call(call_id.decode("latin-1")) if self.roll.holds else None
+        return held if held is not None else owner_of(call_id, self.count)
+
+    def _held_call(self, call_id: str) -> int | None:
+        return self.estate.holder_of_call(call_id) if self.estate is not None else None
+
     def owner(self, data: bytes) -> int:
         """Who owns a message: this worker, or another one."""
-        number = owner(data, self.count)
+        number = self._owner(data)
         return self.index if number < 0 else number
 
     def owner_of_call(self, call_id: str) -> int:
-        return owner_of_call(call_id, self.count)
+        held = self._held_call(call_id) if self.roll.holds else None
+        return held if held is not None else owner_of_call(call_id, self.count)
 
     def holder(self, ip: str) -> int:
         """Who holds the connections with an address."""
-        return holder_of(ip, self.count)
+        held = self.estate.holder_of_address(ip) if self.roll.holds and self.estate is not None else None
+        return held if held is not None else holder_of(ip, self.count)
 
     # -- out -------------------------------------------------------------------------------------------------------------
 
@@ -126,9 +156,8 @@ class Peers:
 
     def tell_all(self, *words: Any) -> None:
         """The same for all others."""
-        for to in range(self.count):
-            if to != self.index:
-                self.tell(to, *words)
+        for to in self.others():
+            self.tell(to, *words)
 
     def _send(self, to: int, data: bytes, fds: tuple[int, ...]) -> bool:
         """False when the inbox is full."""
@@ -178,7 +207,7 @@ class Peers:
 
     def passed_on(self, data: bytes, listener: Listener, address: tuple[Any, ...], conn: int, proto: str) -> bool:
         """Whether a message that came here is for another worker, or has to wait for one that is (:meth:`in_order`)."""
-        to = owner(data, self.count)
+        to = self._owner(data)
         if to < 0 or (to == self.index and not self._burst):
             return False
         place, row = (listener.proto, listener.host, listener.port), (data, address, conn, proto)
@@ -202,7 +231,7 @@ class Peers:
             burst, self._burst = self._burst, None
             if burst:
                 place, (data, *_) = burst[0]
-                self.hand_over(owner(data, self.count), place, [row for _, row in burst])
+                self.hand_over(self.owner(data), place, [row for _, row in burst])
 
     def hand_over(self, to: int, place: tuple[str, str, int], rows: list[Row]) -> None:
         """Messages that came here and belong to another worker, at least the first of them."""
@@ -318,6 +347,16 @@ class Peers:
             return "500 not from here", None
         return found[0]
 
+    # -- their number ----------------------------------------------------------------------------------------------------
+
+    def _on_counters(self, rows: list[tuple[str, str, int]], transactions: dict[str, int]) -> None:
+        """What a worker has counted that has ended."""
+        for group, name, number in rows:
+            self.worker.counters.add(group, name, number)
+        own = self.worker.engine.stats
+        for name, number in transactions.items():
+            own[name] = own.get(name, 0) + number
+
     # -- statistics ------------------------------------------------------------------------------------------------------
 
     def show(self) -> None:
@@ -326,5 +365,5 @@ class Peers:
 
     def of_others(self) -> list[dict[tuple[str, str], int]]:
         """What the others have shown."""
-        found = [self.board.read(i) for i in range(self.count) if i != self.index]
+        found = [self.board.read(i) for i in self.others()]
         return [one for one in found if one is not None]

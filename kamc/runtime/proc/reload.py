@@ -61,6 +61,8 @@ class Round:
     waiting: set[int] = field(default_factory=set)
     activating: bool = False
     pauses: list[float] = field(default_factory=list)
+    #: how many there are to be afterwards; 0 for as many as before
+    workers: int = 0
 
 
 def _unchanged(one: Round) -> bool:
@@ -179,11 +181,23 @@ class Reloader:
         one.plan += [f"set {module}/{param}" for module, param in sorted(settings[0].keys() | settings[1].keys())
                      if settings[0].get((module, param)) != settings[1].get((module, param))]  # fmt: skip
         cores = [dict(params["core"]) for params in (old, new)]
-        late = _AT_START if self.supervisor.options.workers else (*_AT_START, "children")
+        late = (*_AT_START, *self._plan_workers(one, cores[1]))
         for name in sorted(cores[0].keys() | cores[1].keys()):
             if cores[0].get(name) != cores[1].get(name):
                 one.plan.append(f"{name} counts from the next start on" if name in late else f"set {name}")
         one.plan.append("exchange the routes")
+
+    def _plan_workers(self, one: Round, core: dict[str, Any]) -> tuple[str, ...]:
+        """``--workers auto`` follows ``children``. What of it has to wait for the next start."""
+        supervisor = self.supervisor
+        count = supervisor.as_many_as_wanted(core)
+        if supervisor.options.workers or count == supervisor.wanted:
+            return ()
+        if supervisor.exchange is None:
+            return ("children",)
+        one.workers = count
+        one.plan.append(f"serve with {count} workers")
+        return ()
 
     def _prepare(self, one: Round) -> None:
         supervisor = self.supervisor
@@ -288,6 +302,8 @@ class Reloader:
             notify.notify("READY=1")
         for told in one.told:
             told(error, result)
+        if one.workers and result["state"] == "active":
+            self.supervisor.resizer.ask(one.workers, lambda error, _: log.error("%d workers: %s", one.workers, error) if error else None)
         waiting, self.next = self.next, None
         if waiting is not None:
             self._begin(waiting)

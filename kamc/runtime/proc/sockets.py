@@ -36,8 +36,14 @@ class Bound:
     """What a listener is bound with: a socket for each worker. Streams are accepted from one that all share; datagrams come in by one of its own
     for each, which the kernel chooses by the call (net/filter.py)."""
 
-    def __init__(self, sockets: list[socket.socket]) -> None:
-        self.sockets = sockets
+    def __init__(self, sockets: list[socket.socket], *, grows: bool = False) -> None:
+        """``grows``: another worker gets another socket with the same address."""
+        self.sockets, self.grows = sockets, grows
+
+    def steer(self, count: int) -> None:
+        """Have the first ``count`` sockets filled by who owns a call."""
+        if self.grows:
+            steer_in_kernel(self.sockets[0], count)
 
     def of(self, worker: int) -> socket.socket:
         return self.sockets[worker % len(self.sockets)]
@@ -90,7 +96,8 @@ class Wanted:
             bound = have.get(place(listener))
             if bound is None:
                 try:
-                    bound = Bound(self._bind(listener, workers))
+                    sockets = self._bind(listener, workers)
+                    bound = Bound(sockets, grows=len(sockets) > 1)
                 except OSError as err:
                     for one in fresh:
                         one.close()
@@ -98,6 +105,10 @@ class Wanted:
                 fresh.append(bound)
             found[listener] = bound
         return found
+
+    def bind_one_more(self, listener: Listener) -> socket.socket:
+        """Another socket of a group. Raises OSError."""
+        return bind_udp(listener, self.param, shared=True)
 
     def _bind(self, listener: Listener, workers: int) -> list[socket.socket]:
         """Raises OSError."""

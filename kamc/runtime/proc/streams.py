@@ -37,7 +37,7 @@ class SharedHub(TcpHub):
     def _elsewhere(self, number: int) -> int:
         """The worker that holds a connection, -1 when that is this one."""
         holder = number % MOST_WORKERS
-        return -1 if number in self.connections or holder == self.peers.index or holder >= self.peers.count else holder
+        return -1 if number in self.connections or holder == self.peers.index or not self.peers.roll.there(holder) else holder
 
     def _count(self) -> int:
         return self.peers.exchange.marks.total()

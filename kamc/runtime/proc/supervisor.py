@@ -36,6 +36,7 @@ from kamc.runtime.proc.options import Options
 from kamc.runtime.proc.peers import Exchange
 from kamc.runtime.proc.pulse import Pulse
 from kamc.runtime.proc.reload import Reloader
+from kamc.runtime.proc.resize import Resizer
 from kamc.runtime.proc.sockets import Bound, Wanted, activated
 from kamc.runtime.proc.worker import Worker
 from kamc.runtime.program import read_params
@@ -108,7 +109,7 @@ class Supervisor:
         self.sockets: dict[Listener, Bound] = {}
         self.workers: dict[int, Handle] = {}
         #: how many workers there are to be, and what they share when they are several
-        self.wanted = options.workers or self._as_many_as_wanted()
+        self.wanted = options.workers or self.as_many_as_wanted(self.core)
         self.exchange = Exchange(self.wanted) if self.wanted > 1 else None
         self.deaths: list[float] = []
         #: one could not start: not before then again
@@ -117,6 +118,7 @@ class Supervisor:
         self.wake: tuple[int, int] = (-1, -1)
         self.selector = selectors.DefaultSelector()
         self.reloader = Reloader(self, options.rebuild, self.folder)
+        self.resizer = Resizer(self)
         self.desk = Desk(self)
         self.page: subprocess.Popen[bytes] | None = None
         #: the store of several servers, where there is one
@@ -129,9 +131,10 @@ class Supervisor:
         level = self.options.debug_level if self.options.debug_level is not None else int(core.get("debug", 0))
         return level + self.options.debug
 
-    def _as_many_as_wanted(self) -> int:
+    @staticmethod
+    def as_many_as_wanted(core: Mapping[str, Any]) -> int:
         """``children``, Kamailio's processes for one UDP socket: no route holds up a worker, so more than one for each processor serve nobody."""
-        return max(1, min(int(self.core.get("children") or _CHILDREN), len(os.sched_getaffinity(0)), MOST_WORKERS))
+        return max(1, min(int(core.get("children") or _CHILDREN), len(os.sched_getaffinity(0)), MOST_WORKERS))
 
     def overrides(self, core: Mapping[str, Any]) -> dict[str, Any]:
         """Core parameters that the command line has the last word about."""
@@ -376,6 +379,10 @@ class Supervisor:
                 self.desk.answered(*rest)
             elif kind == "data":
                 self.desk.watch_data(*rest)
+            elif kind == "held":
+                self.resizer.heard(handle, *rest)
+            elif kind == "idle":
+                self.resizer.idle(handle)
             elif kind == "ask":
                 ident, what, *params = rest
                 self.desk.asked(what, params, lambda error, value, ident=ident: handle.send("told", ident, error, value))  # type: ignore[misc]
@@ -397,10 +404,11 @@ class Supervisor:
                 self.log.write(1, f"status: {self.desk.status()}")
             for pid, status in self.reap():
                 self.bury(pid, status)
-            if len(self.workers) < self.wanted and not self.fill_up(time.monotonic()):
+            if not self.fill_up(time.monotonic()):
                 self.stop()
                 return 70
             self.reloader.look()
+            self.resizer.look()
             self.look_for_hanging(time.monotonic())
 
     def look_for_hanging(self, now: float) -> None:
@@ -441,9 +449,9 @@ class Supervisor:
 
     def fill_up(self, now: float) -> bool:
         """Start a worker for each that is missing; one that cannot start is tried again with the next tick. False when that happens too often."""
-        if now < self.retry_at:
-            return True
         running = {handle.index for handle in self.workers.values()}
+        if now < self.retry_at or running.issuperset(range(self.wanted)):
+            return True
         for index in (i for i in range(self.wanted) if i not in running):
             self.deaths = [t for t in self.deaths if now - t < RESPAWN_WINDOW] + [now]
             if len(self.deaths) > RESPAWN_LIMIT:
@@ -461,8 +469,12 @@ class Supervisor:
             self.selector.unregister(handle.channel)
         handle.channel.close()
         handle.pulse.close()
-        self.log.critical("worker %d ended with status %d, starting another", pid, status)
+        if self.resizer.gone(handle):
+            self.log.notice("worker %d, which is not needed any more, ended with status %d", pid, status)
+        else:
+            self.log.critical("worker %d ended with status %d, starting another", pid, status)
         self.reloader.died(pid)
+        self.resizer.died(pid)
         self.desk.died(pid)
 
     def stop(self) -> int:

@@ -27,6 +27,7 @@ from kamc.runtime.net.endpoint import DATAGRAM, Flow, Listener
 from kamc.runtime.net.sctp import SctpEndpoint
 from kamc.runtime.net.tcp import TcpHub
 from kamc.runtime.net.udp import SteeredEndpoint, UdpEndpoint
+from kamc.runtime.proc.estate import Estate
 from kamc.runtime.proc.generations import Generations
 from kamc.runtime.proc.heap import INTERVAL as HEAP_INTERVAL
 from kamc.runtime.proc.heap import Heap
@@ -85,6 +86,8 @@ class Worker:
         self.far = far
         self.store = (SharedStore(wall_clock, mirror, exchange.marks, index, far) if exchange is not None and mirror is not None
                       else LocalStore(wall_clock, mirror, far))  # fmt: skip
+        if self.peers is not None:
+            self.peers.estate = Estate(self, self.peers)
         self.shared: SharedVars | VarsOfAll = self.store.variables()
         #: the first worker of a server that starts: what is done once is done here
         self.beginning = not index
@@ -330,6 +333,9 @@ class Worker:
         wake()
 
     def stop(self) -> None:
+        if self.peers is not None and self.peers.index >= self.peers.count:
+            # one too many: what it has counted stays
+            self.peers.tell(0, "counters", [(*key, number) for key, number in self.counters.values.items() if number], self.engine.stats)
         self.streams.shutdown()
         if self.rt is not None:
             for module in self.rt.modules.values():
@@ -397,11 +403,16 @@ class Worker:
             self.pulse.beat()
             self.loop.call_later(PULSE_INTERVAL, self._beat)
 
-    def every(self, seconds: float, function: Callable[[], object]) -> None:
+    def every(self, seconds: float, function: Callable[[], object]) -> Repeating:
         """Run a function again and again, from one interval on, whatever generation runs."""
         one = Repeating(self.timers, self.clock, seconds, function)
         self.repeating.append(one)
         one.start()
+        return one
+
+    def never_again(self, one: Repeating) -> None:
+        one.stop()
+        self.repeating.remove(one)
 
     @property
     def periodic(self) -> int:

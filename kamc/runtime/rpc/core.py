@@ -246,6 +246,14 @@ class CoreCommands:
         found: dict[str, Any] = self.worker.link.ask("reload", bool(dry_run))
         return found
 
+    @rpc("kamc.workers")
+    def workers(self, count: int | None = None) -> dict[str, Any]:
+        """How many workers share the calls, and which ones are leaving; with a number, serve with so many."""
+        if self.worker.link is None:
+            raise RpcFault(500, "no supervisor")
+        found: dict[str, Any] = self.worker.link.ask("workers", count)
+        return found
+
     @rpc("kamc.reloads")
     def reloads(self) -> Any:
         """How long this worker stood still for the last exchanges, in microseconds."""

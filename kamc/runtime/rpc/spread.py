@@ -24,7 +24,7 @@ def spread_over(registry: RpcRegistry, peers: Peers, name: str, params: list[Any
     """Run a command in the workers that it concerns. Raises RpcFault."""
     command = registry.commands.get(name)
     spread = command.spread if command is not None else Spread.FIRST
-    others = [i for i in range(peers.count) if i != peers.index]
+    others = peers.others()
     if spread is Spread.SHOWN:
         for one in others:
             peers.ask(one, "kamc.show", [])
