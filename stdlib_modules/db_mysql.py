@@ -15,6 +15,7 @@ _SSL_OFF, _SSL_REQUIRED, _SSL_CA, _SSL_IDENTITY = 1, 3, 4, 5
 
 class DbMysql(Module):
     name = "db_mysql"
+    stats = {"mysql": ("driver_errors",)}
     tuning_params = ("ping_interval", "auto_reconnect", "insert_delayed", "unsigned_type", "retries", "server_timezone")
 
     class Params:
@@ -58,7 +59,7 @@ class DbMysql(Module):
             options["client_flag"] = pymysql.constants.CLIENT.FOUND_ROWS
         options |= self._security()
         place = sa.URL.create("mysql+pymysql", at.user or None, at.password or None, at.host or None, at.port or None, at.name)
-        connection = SqlConnection(place, pool_pre_ping=True, connect_args=options)
+        connection = SqlConnection(place, failed=lambda: self.rt.counters.add("mysql", "driver_errors"), pool_pre_ping=True, connect_args=options)
         connection.raw("SELECT 1")
         self.open[url] = connection
         return connection

@@ -189,12 +189,12 @@ class Dialplan(Module):
             raise RpcFault(500, "Dialplan Reload Failed")
 
     @rpc("dialplan.translate")
-    def rpc_translate(self, dpid: int, text: str) -> dict[str, str]:
+    def rpc_translate(self, dpid: int, text: str) -> dict[str, str | None]:
         """What a text becomes."""
         found = self.find(self.rt.worker.fake_context(), int(dpid), str(text)) if int(dpid) in self.rules else None
         if found is None:
             raise RpcFault(500, "No translation")
-        return {"Output": found[1], "Attributes": found[0].attributes}
+        return {"Output": found[1], "Attributes": found[0].attributes or None}
 
     @rpc("dialplan.dump")
     def rpc_dump(self, dpid: int) -> dict[str, Any]:

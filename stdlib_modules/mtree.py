@@ -189,8 +189,9 @@ class Mtree(Module):
 
     @rpc("mtree.list")
     def rpc_list(self, name: str) -> list[dict[str, Any]]:
-        """The values of a tree."""
-        return [{"tname": name, "tprefix": prefix, "tvalue": values} for prefix, values in sorted(self._named(name).values.items())]
+        """The values of a tree; none of one that there is not."""
+        tree = self.trees.get(name)
+        return [{"tname": name, "tprefix": prefix, "tvalue": values} for prefix, values in sorted(tree.values.items())] if tree is not None else []
 
     @rpc("mtree.match")
     def rpc_match(self, name: str, value: str, mode: int = 0) -> dict[str, str]:

@@ -110,14 +110,14 @@ def main() -> int:
         registers = sipp(server, options.registers, options.registers * options.seconds, "-sf", "register.xml", timeout=options.seconds + 40)
         reloads, kills, resizes = disturb(server, options)
         made, registered = successful(calls), successful(registers)
-        kept = int(server.rpc("stats.get_statistics", "location-contacts")[0].rpartition(" ")[2])
+        kept = int(server.rpc("stats.get_statistics", "location_contacts")[0].rpartition(" ")[2])
         pauses = server.rpc("kamc.reloads")
     finally:
         server.stop()
         answers.kill()
     wanted, to_register = options.calls * options.seconds, options.registers * options.seconds
-    print(f"{reloads} reloads, {kills} workers killed, {resizes} other numbers of workers: {made} of {wanted} calls, {registered} of {to_register} registrations answered, "
-          f"{kept} kept; pauses in us {pauses}")  # fmt: skip
+    print(f"{reloads} reloads, {kills} workers killed, {resizes} other numbers of workers: {made} of {wanted} calls, "
+          f"{registered} of {to_register} registrations answered, {kept} kept; pauses in us {pauses}")  # fmt: skip
     return 0 if registered == kept == to_register and (kills or made == wanted) else 1
 
 

@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 
+def statistic(name: str) -> str:
+    """A name as statistics have it: Kamailio turns ``location-users`` into ``location_users``."""
+    return name.replace("-", "_")
+
+
 class Counters:
     """``group.name`` → number. Names are Kamailio's."""
 
@@ -51,6 +56,7 @@ class Counters:
 
     def find(self, name: str) -> tuple[str, str] | None:
         """A statistic by its bare name, ``group:name`` or ``group.name``."""
+        name = statistic(name)
         for sep in (":", "."):
             group, _, rest = name.partition(sep)
             if rest and ((group, rest) in self.known or (group, rest) in self.callbacks):

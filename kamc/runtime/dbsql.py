@@ -47,9 +47,10 @@ class SqlConnection:
 
     blocking = True
 
-    def __init__(self, url: sa.URL, *, times: Callable[[datetime], Cell] = text_of_time, statement: Callable[[str], str] = str, **options: Any) -> None:
-        """``times`` makes what the database keeps of a time, ``statement`` what it executes of a text of the script."""
-        self._times, self._statement = times, statement
+    def __init__(self, url: sa.URL, *, times: Callable[[datetime], Cell] = text_of_time, statement: Callable[[str], str] = str,
+                 failed: Callable[[], None] = lambda: None, **options: Any) -> None:  # fmt: skip
+        """``times`` makes what the database keeps of a time, ``statement`` what it executes of a text of the script; ``failed`` hears of every failure."""
+        self._times, self._statement, self._failed = times, statement, failed
         try:
             self.engine = sa.create_engine(url, **options)
         except (SQLAlchemyError, ImportError) as err:
@@ -60,6 +61,7 @@ class SqlConnection:
             with self.engine.begin() as connection:
                 return work(connection)
         except SQLAlchemyError as err:
+            self._failed()
             raise DbError(str(getattr(err, "orig", None) or err)) from None
 
     def _out(self, value: Cell) -> Cell:

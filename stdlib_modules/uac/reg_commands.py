@@ -140,9 +140,9 @@ class RegistrationFunctions(Registrar):
     def _shown(self, r: Registration) -> dict[str, Any]:
         now = self.rt.wall_time()
         return {
-            "l_uuid": r.l_uuid, "l_username": r.l_username, "l_domain": r.l_domain, "r_username": r.r_username, "r_domain": r.r_domain, "realm": r.realm,
+            "l_uuid": r.l_uuid, "l_username": r.l_username, "l_domain": r.l_domain, "r_username": r.r_username, "r_domain": r.r_domain, "realm": r.realm or None,
             "auth_username": r.auth_username, "auth_password": r.auth_password, "auth_ha1": r.auth_ha1 or "none", "auth_proxy": r.auth_proxy,
-            "expires": r.expires, "flags": r.flags, "diff_expires": int(r.timer_expires - now) if r.timer_expires else 0, "timer_expires": int(r.timer_expires),
+            "expires": r.expires, "flags": r.flags, "diff_expires": int(r.timer_expires - now), "timer_expires": int(r.timer_expires),
             "reg_init": int(r.added), "reg_delay": r.reg_delay, "contact_addr": r.contact_addr or self.p.reg_contact_addr, "socket": r.socket or None,
         }  # fmt: skip
 

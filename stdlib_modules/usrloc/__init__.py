@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from kamc.declare import Module
 from kamc.errors import ConfigError
+from kamc.runtime.counters import statistic
 from kamc.runtime.db import DbError
 from kamc.runtime.net.connection import Connection
 from kamc.runtime.sip.uri import parse_uri
@@ -145,9 +146,9 @@ class Usrloc(Module, Commands, Keepalives):
         if found is None:
             known = self.rt.store.has(f"usrloc.{domain}")
             found = self.domains[domain] = self.rt.store.table(f"usrloc.{domain}", codec=_CODEC)
-            self.rt.hooks.statistics["usrloc", f"{domain}-users"] = lambda: len(self.domains[domain])
-            self.rt.hooks.statistics["usrloc", f"{domain}-contacts"] = lambda: sum(len(b) for _, b in self.domains[domain].scan())
-            self.rt.counters.register("usrloc", f"{domain}-expires")
+            self.rt.hooks.statistics["usrloc", statistic(f"{domain}-users")] = lambda: len(self.domains[domain])
+            self.rt.hooks.statistics["usrloc", statistic(f"{domain}-contacts")] = lambda: sum(len(b) for _, b in self.domains[domain].scan())
+            self.rt.counters.register("usrloc", statistic(f"{domain}-expires"))
             if self.database is not None and not known:
                 self._load(self.database, domain, found)
         return found
@@ -260,7 +261,7 @@ class Usrloc(Module, Commands, Keepalives):
     def drop(self, domain: str, aor: str, binding: Binding) -> None:
         """Take a contact out before its time."""
         self.store(domain, aor, [b for b in self.bindings(domain, aor) if b.ruid != binding.ruid])
-        self.rt.counters.add("usrloc", f"{domain}-expires")
+        self.rt.counters.add("usrloc", statistic(f"{domain}-expires"))
         self.notify("expire", aor, binding)
 
     def _connection_lost(self, conn: Connection, how: object) -> None:
@@ -304,7 +305,7 @@ class Usrloc(Module, Commands, Keepalives):
                     continue
                 self.store(domain, aor, [b for b in held if b not in gone])
                 for b in gone:
-                    self.rt.counters.add("usrloc", f"{domain}-expires")
+                    self.rt.counters.add("usrloc", statistic(f"{domain}-expires"))
                     self.notify("expire", aor, b)
                     if self.p.close_expired_tcp and b.conn:
                         self.rt.worker.streams.hang_up(b.conn, "its contact has expired")

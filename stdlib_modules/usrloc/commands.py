@@ -100,8 +100,10 @@ class Commands:
     def rpc_add(self, domain: str, aor: str, contact: str, expires: int, q: float, path: str, flags: int, cflags: int, methods: int) -> None:
         """Add a contact; expires 0 is for ever."""
         now = self.rt.wall_time()
+        # all bits stand for a contact that has said nothing
+        mask = int(methods) & 0xFFFFFFFF
         fresh = Binding(contact, now + int(expires) if int(expires) else 0, int(float(q) * 1000), "dfjrewr12386fd6-343@kamailio.rpc", 1, int(flags), int(cflags),
-                        _RPC_AGENT, "", "" if path in ("", "0") else path, "", int(methods) & 0xFFFFFFFF, self.new_ruid(), modified=now)  # fmt: skip
+                        _RPC_AGENT, "", "" if path in ("", "0") else path, "", None if mask == 0xFFFFFFFF else mask, self.new_ruid(), modified=now)  # fmt: skip
         key = self._aor(aor)
         kept = [b for b in self.bindings(domain, key) if not same_contact(b.contact, contact)]
         self.store(domain, key, placed(kept, None, fresh, newest_first=bool(self.p.desc_time_order)))

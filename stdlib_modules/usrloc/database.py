@@ -33,6 +33,11 @@ def _number(cell: Cell, default: int = 0) -> int:
         return default
 
 
+def _signed(mask: int | None) -> int | None:
+    """A mask of 32 bits as a column of signed numbers takes it."""
+    return mask - (1 << 32) if mask is not None and mask > 0x7FFFFFFF else mask
+
+
 class LocationDatabase:
     """See the module. Changes are noted, and written by :meth:`flush`; those that fail wait for the next one."""
 
@@ -66,7 +71,7 @@ class LocationDatabase:
             "ruid": b.ruid, "user": user if at else aor, "domain": host or None, "contact": b.contact, "received": b.received or None, "path": b.path or None,
             "expires": self._time(b.expires), "q": b.q / 1000 if b.q >= 0 else -1.0, "callid": b.call_id, "cseq": b.cseq,
             "last_modified": self._time(b.modified), "flags": b.flags, "cflags": b.cflags, "user_agent": b.user_agent,
-            "socket": b.socket or None, "methods": b.methods, "instance": b.instance or None, "reg_id": b.reg_id, "server_id": b.server_id,
+            "socket": b.socket or None, "methods": _signed(b.methods), "instance": b.instance or None, "reg_id": b.reg_id, "server_id": b.server_id,
             "connection_id": b.conn or -1, "keepalive": int(self._is_natted(b)), "partition": 0,
         }  # fmt: skip
         return {self._columns[name]: value for name, value in values.items()}
@@ -82,7 +87,7 @@ class LocationDatabase:
         return aor, Binding(
             _text(c["contact"]), epoch_seconds(c["expires"]), round(q * 1000) if q >= 0 else -1, _text(c["callid"]), _number(c["cseq"]), _number(c["flags"]),
             _number(c["cflags"]), _text(c["user_agent"]), _text(c["received"]), _text(c["path"]), _text(c["socket"]),
-            None if c["methods"] is None else _number(c["methods"]), _text(c["ruid"]), _text(c["instance"]), _number(c["reg_id"]),
+            None if c["methods"] is None else _number(c["methods"]) & 0xFFFFFFFF, _text(c["ruid"]), _text(c["instance"]), _number(c["reg_id"]),
             epoch_seconds(c["last_modified"]), _number(c["server_id"]), max(0, _number(c["connection_id"])),
         )  # fmt: skip
 

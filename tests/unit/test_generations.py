@@ -135,7 +135,7 @@ def test_contacts_outlive_a_reload(bench: Callable[..., Bench]) -> None:
     change(b, SAVE.replace("X-Du", "X-Du2"), head=REGISTRAR)
     b.request("MESSAGE", "sip:bob@b.test", call_id="m1")
     assert any(line == "MESSAGE sip:x@127.0.0.1:7000 SIP/2.0" for line in b.firsts())
-    assert b.worker.counters.get("usrloc", "location-users") == 1
+    assert b.worker.counters.get("usrloc", "location_users") == 1
 
 
 def test_hash_tables_outlive_a_reload_and_new_ones_come(bench: Callable[..., Bench]) -> None:

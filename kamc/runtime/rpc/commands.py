@@ -47,7 +47,7 @@ class RpcRegistry:
         """Run a command in this worker. Raises RpcFault."""
         found = self.commands.get(name)
         if found is None:
-            raise RpcFault(500, f"Method Not Found: {name}")
+            raise RpcFault(500, "Method Not Found")
         function = found.function
         try:
             inspect.signature(function).bind(*params)
