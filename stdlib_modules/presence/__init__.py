@@ -1,7 +1,8 @@
 """Module presence: a presence agent (RFC 3856, 3903, 6665). Other modules bring the event packages.
 
 https://www.kamailio.org/docs/modules/stable/modules/presence.html. Publications and subscriptions lie in the store that all workers (and, with a Redis, all
-servers) share; with ``db_url`` every change is written to the tables of Kamailio's schema as well, and they are read at start.
+servers) share; with ``db_url`` every change is written to the tables of Kamailio's schema as well, and they are read at start. With ``publ_cache`` 0 and
+``subs_db_mode`` 3 they are in the database alone.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ from kamc.declare.pvspec import PvSpec
 from kamc.declare.values import Value
 from kamc.errors import ConfigError
 from kamc.runtime.context import Ctx
+from kamc.runtime.db import DbError
 from kamc.runtime.pv.bind import BoundPv
 from kamc.runtime.rpc.fault import RpcFault
 from stdlib_modules.presence.packages import STATE_NAMES, TERMINATED, Package
 from stdlib_modules.presence.publish import aor
-from stdlib_modules.presence.records import Document, Records, Subscription
+from stdlib_modules.presence.records import DB_ONLY, Records
+from stdlib_modules.presence.rows import Document, Subscription
 from stdlib_modules.presence.subscribe import Subscriptions
 
-_DB_ONLY = 3
 _KEYS: dict[str, Callable[[Subscription], Value]] = {
     "uri": lambda s: s.uri, "pres_uri": lambda s: s.uri, "event": lambda s: s.event, "event_id": lambda s: s.event_id or None, "to_user": lambda s: s.to_user,
     "to_domain": lambda s: s.to_domain, "from_user": lambda s: s.from_user, "from_domain": lambda s: s.from_domain, "watcher_username": lambda s: s.watcher_user,
@@ -71,24 +73,32 @@ class Presence(Subscriptions, Module):
         p = self.p
         if p.enable_dmq or p.enable_subs_dmq:
             raise ConfigError("presence: replication by DMQ is not implemented: servers share by --store redis://")
-        if p.subs_db_mode == _DB_ONLY or not p.publ_cache:
-            raise ConfigError("presence: subs_db_mode 3 and publ_cache 0 (the database alone) are not implemented: kamc writes every change to the database and reads "
-                              "from memory; servers share by --store redis://")  # fmt: skip
-        if not 0 <= p.subs_db_mode < _DB_ONLY:
-            raise ConfigError("presence: subs_db_mode is 0 (memory), 1 or 2 (written to the database)")
+        if not 0 <= p.subs_db_mode <= DB_ONLY:
+            raise ConfigError("presence: subs_db_mode is 0 (memory), 1 or 2 (written to the database) or 3 (the database alone)")
+        if not p.db_url and (p.subs_db_mode == DB_ONLY or not p.publ_cache):
+            raise ConfigError("presence: subs_db_mode 3 and publ_cache 0 need db_url")
         self.started = int(self.rt.wall_time())
         self.records = Records(self.rt, p, self.rt.database(p.db_url) if p.db_url else None)
         self.records.check()
         if self.rt.first:
             self.records.load()
         if p.clean_period > 0:
-            self.rt.every(float(p.clean_period), self.clean, once=True)
+            self.rt.every(float(p.clean_period), self.clean_aside, once=True)
 
     def add_package(self, package: Package) -> None:
         """Of a module that brings one, in its ``mod_init``."""
         self.packages[package.name] = package
 
     # -- time ------------------------------------------------------------------------------------------------------------
+
+    def clean_aside(self) -> None:
+        self.rt.worker.waits.detached(self._clean)
+
+    def _clean(self) -> None:
+        try:
+            self.clean()
+        except DbError as err:
+            self.rt.log.error("presence: %s", err)
 
     def clean(self) -> None:
         """Publications and subscriptions that are over their time: watchers are told."""

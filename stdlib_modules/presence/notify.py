@@ -9,11 +9,13 @@ from typing import Any, Final
 from kamc.declare import Routes
 from kamc.errors import SipError
 from kamc.runtime.context import Ctx
+from kamc.runtime.db import DbError
 from kamc.runtime.markup import with_version
 from kamc.runtime.net.endpoint import Flow
 from kamc.runtime.sip.addr import parse_addr_list
 from stdlib_modules.presence.packages import ACTIVE, STATE_NAMES, TERMINATED, Package
-from stdlib_modules.presence.records import Records, Subscription
+from stdlib_modules.presence.records import Records
+from stdlib_modules.presence.rows import Subscription
 from stdlib_modules.presence.winfo import watcherinfo
 
 #: a watcher that answers so has no such subscription any more
@@ -64,25 +66,31 @@ class Notifier:
         headers += "".join(f"Route: <{route}>\r\n" for route in routes)
         try:
             sent = self.rt.module("tm").send_request("NOTIFY", s.contact, nexthop=routes[0] if routes else "", listener=self.rt.worker.find_socket(s.socket),
-                                                     headers=headers, body=body, callback=lambda t, code, reply: self._answered(s, code, reply))  # fmt: skip
+                                                     headers=headers, body=body, callback=lambda t, code, reply: self._heard(s, code, reply))  # fmt: skip
         except SipError as err:
             self.rt.log.error("presence: NOTIFY for %s: %s", s.watcher, err)
             sent = None
         if sent is None:
             self.rt.log.error("presence: NOTIFY to %s cannot be sent", s.contact)
 
+    def _heard(self, s: Subscription, code: int, reply: Any) -> None:
+        if code >= 200:
+            # the database may have to be asked
+            self.rt.worker.waits.detached(self._answered, s, code, reply)
+
     def _answered(self, s: Subscription, code: int, reply: Any) -> None:
-        if code < 200:
-            return
         if reply is not None and self.rt.has_event("presence:notify-reply"):
             ctx = Ctx(self.rt, reply, Flow(self.rt.worker.listeners[0], "127.0.0.1", 0), Routes.EVENT)
             ctx.remember("presence subscription", s)
             self.rt.worker.run_event("presence:notify-reply", ctx)
         over = code in _GONE or (code == _NO_ANSWER and self.p.timeout_rm_subs)
-        if over and s.status != TERMINATED and self.records.in_dialog(s.call_id, s.to_tag, s.from_tag) is not None:
-            self.rt.log.info("presence: %s has answered %d: its subscription is over", s.watcher, code)
-            self.records.change(s, lambda now: None)
-            self.tell_of_watcher(replace(s, status=TERMINATED))
+        try:
+            if over and s.status != TERMINATED and self.records.in_dialog(s.call_id, s.to_tag, s.from_tag) is not None:
+                self.rt.log.info("presence: %s has answered %d: its subscription is over", s.watcher, code)
+                self.records.change(s, lambda now: None)
+                self.tell_of_watcher(replace(s, status=TERMINATED))
+        except DbError as err:
+            self.rt.log.error("presence: %s", err)
 
     # -- many ------------------------------------------------------------------------------------------------------------
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any, Final
 
 from kamc.declare import Routes, function
 from kamc.declare.values import parse_int, to_int
 from kamc.runtime.context import Ctx
+from kamc.runtime.db import DbError
 from kamc.runtime.sip.uri import parse_uri
 from stdlib_modules.presence.notify import Notifier
 from stdlib_modules.presence.packages import BodyError, Package, event_of
-from stdlib_modules.presence.records import Document
+from stdlib_modules.presence.rows import Document
 
 _REJECT: Final = 1
 
@@ -68,9 +70,17 @@ class Publications(Notifier):
     @function(Routes.REQUEST, waits=True)
     def handle_publish(self, ctx: Ctx, sender_uri: str = "") -> int:
         """Take a publication and answer it; whoever watches the R-URI is told. -1 when it was refused."""
+        return self.answered(ctx, lambda: self._publish(ctx, sender_uri))
+
+    def answered(self, ctx: Ctx, work: Callable[[], None]) -> int:
+        """1, -1 when the work has refused the request; 500 and -1 when the database does not do its part."""
         try:
-            self._publish(ctx, sender_uri)
+            work()
         except AnsweredError:
+            return -1
+        except DbError as err:
+            self.rt.log.error("presence: %s", err)
+            self.answer(ctx, 500, "Server Internal Error")
             return -1
         return 1
 
@@ -97,8 +107,8 @@ class Publications(Notifier):
             self.answer(ctx, 412, "Conditional request failed")
             return
         new = self._document(ctx, expires, body or (known.body if known is not None else ""), sender, known)
-        self.answer(ctx, 200, "OK", f"Expires: {max(0, expires - self.p.expires_offset) if expires else 0}", f"SIP-ETag: {new.etag}")
         self.records.change_documents(uri, package.name, lambda found: self._changed(found, etag, new if expires else None))
+        self.answer(ctx, 200, "OK", f"Expires: {max(0, expires - self.p.expires_offset) if expires else 0}", f"SIP-ETag: {new.etag}")
         if known is not None or expires:
             self.notify_all(uri, package.name, gone=None if expires else new.body)
 

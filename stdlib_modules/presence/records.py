@@ -3,75 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from typing import Any, Final
 
 from kamc.errors import ConfigError
-from kamc.runtime.db import Cell, Database, DbError, Where
+from kamc.runtime.db import Cell, Database, DbError
 from kamc.runtime.store.mirror import Codec
-from stdlib_modules.presence.packages import ACTIVE
+from stdlib_modules.presence import indb
+from stdlib_modules.presence.rows import Document, Subscription, document_cells, record_key, split_uri, subscription_cells, subscription_where
 
+#: ``subs_db_mode``: subscriptions are in the database and nowhere else
+DB_ONLY: Final = 3
 _VERSIONS: Final = {"presentity_table": 5, "active_watchers_table": 12, "watchers_table": 3}
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """What somebody has published. Times are wall-clock seconds."""
-
-    etag: str
-    expires: float
-    received: float
-    body: str
-    sender: str = ""
-    priority: int = 0
-    ruid: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Subscription:
-    """A watcher's dialog. ``routes`` is the route set towards the watcher, ``contact`` its URI."""
-
-    uri: str
-    event: str
-    event_id: str
-    to_user: str
-    to_domain: str
-    watcher_user: str
-    watcher_domain: str
-    from_user: str
-    from_domain: str
-    call_id: str
-    to_tag: str
-    from_tag: str
-    contact: str
-    local_contact: str
-    socket: str
-    routes: str = ""
-    local_cseq: int = 0
-    remote_cseq: int = 0
-    expires: float = 0
-    status: int = ACTIVE
-    reason: str = ""
-    version: int = 0
-    user_agent: str = ""
-
-    @property
-    def watcher(self) -> str:
-        return f"sip:{self.watcher_user}@{self.watcher_domain}"
-
-    @property
-    def dialog(self) -> str:
-        return f"{self.call_id}\0{self.to_tag}\0{self.from_tag}"
 
 
 def _codec(kind: type[Any]) -> Codec:
     return Codec(lambda rows: [astuple(row) for row in rows], lambda rows: [kind(*row) for row in rows])
-
-
-def split_uri(uri: str) -> tuple[str, str]:
-    """User and domain of ``sip:user@domain``."""
-    user, _, domain = uri.partition(":")[2].rpartition("@")
-    return user, domain
 
 
 class Records:
@@ -79,10 +26,17 @@ class Records:
 
     def __init__(self, rt: Any, params: Any, database: Database | None) -> None:
         self.rt, self.p, self.db = rt, params, database
-        self.documents = rt.store.table("presence.documents", codec=_codec(Document))
-        self.subscriptions = rt.store.table("presence.subscriptions", codec=_codec(Subscription))
+        #: whether the database is written beside the store: not where it stands alone, or is not there
+        self.copies_documents, self.copies_subscriptions = database is not None, database is not None and bool(params.subs_db_mode)
+        self.documents: Any = rt.store.table("presence.documents", codec=_codec(Document))
+        self.subscriptions: Any = rt.store.table("presence.subscriptions", codec=_codec(Subscription))
         #: dialog → where its subscription is
-        self.dialogs = rt.store.table("presence.dialogs")
+        self.dialogs: Any = rt.store.table("presence.dialogs")
+        if database is not None and not params.publ_cache:
+            self.documents, self.copies_documents = indb.Documents(database, params.presentity_table), False
+        if database is not None and params.subs_db_mode == DB_ONLY:
+            self.subscriptions, self.copies_subscriptions = indb.Subscriptions(database, params.active_watchers_table), False
+            self.dialogs = indb.Dialogs(database, params.active_watchers_table)
         #: presentity, event, watcher → [state, reason]
         self.watchers = rt.store.table("presence.watchers")
 
@@ -95,9 +49,7 @@ class Records:
     def _lost(self, err: BaseException) -> None:
         self.rt.log.error("presence: %s", err)
 
-    @staticmethod
-    def key(uri: str, event: str) -> str:
-        return f"{uri}\0{event}"
+    key = staticmethod(record_key)
 
     # -- documents -------------------------------------------------------------------------------------------------------
 
@@ -120,13 +72,12 @@ class Records:
             return list(after) or None
 
         self.documents.update(self.key(uri, event), changed)
-        if self.db is None:
+        if self.db is None or not self.copies_documents:
             return
         user, domain = split_uri(uri)
         old, new = {d.ruid: d for d in before}, {d.ruid: d for d in after}
         for ruid, d in new.items():
-            row: dict[str, Cell] = {"etag": d.etag, "expires": int(d.expires), "received_time": int(d.received), "body": d.body, "sender": d.sender,
-                                    "priority": d.priority}  # fmt: skip
+            row = document_cells(d)
             if ruid not in old:
                 self.db.post(self.p.presentity_table, {"username": user, "domain": domain, "event": event, "ruid": ruid, **row}, self._lost)
             elif old[ruid] != d:
@@ -165,33 +116,19 @@ class Records:
         new = result[0]
         if new is None:
             self.dialogs.delete(old.dialog)
-        if self.db is not None and self.p.subs_db_mode:
+        if self.db is not None and self.copies_subscriptions:
             table = self.p.active_watchers_table
             if new is None:
-                self.db.post_delete(table, self._where(old), self._lost)
+                self.db.post_delete(table, subscription_where(old), self._lost)
             elif new != old:
-                self.db.post_update(table, self._cells(new), self._where(old), self._lost)
+                self.db.post_update(table, subscription_cells(new), subscription_where(old), self._lost)
         return new
 
     def add(self, s: Subscription) -> None:
         self.subscriptions.update(self.key(s.uri, s.event), lambda rows: [*(rows or ()), s])
         self.dialogs.put(s.dialog, self.key(s.uri, s.event))
-        if self.db is not None and self.p.subs_db_mode:
-            self.db.post(self.p.active_watchers_table, self._cells(s), self._lost)
-
-    @staticmethod
-    def _where(s: Subscription) -> Where:
-        return [("callid", "=", s.call_id), ("to_tag", "=", s.to_tag), ("from_tag", "=", s.from_tag)]
-
-    @staticmethod
-    def _cells(s: Subscription) -> dict[str, Cell]:
-        return {
-            "presentity_uri": s.uri, "watcher_username": s.watcher_user, "watcher_domain": s.watcher_domain, "to_user": s.to_user, "to_domain": s.to_domain,
-            "event": s.event, "event_id": s.event_id or None, "to_tag": s.to_tag, "from_tag": s.from_tag, "callid": s.call_id, "local_cseq": s.local_cseq,
-            "remote_cseq": s.remote_cseq, "contact": s.contact, "record_route": s.routes, "expires": int(s.expires), "status": s.status,
-            "reason": s.reason or None, "version": s.version, "socket_info": s.socket, "local_contact": s.local_contact, "from_user": s.from_user,
-            "from_domain": s.from_domain, "updated": -1, "updated_winfo": -1, "flags": 0, "user_agent": s.user_agent,
-        }  # fmt: skip
+        if self.db is not None and self.copies_subscriptions:
+            self.db.post(self.p.active_watchers_table, subscription_cells(s), self._lost)
 
     # -- who may watch ---------------------------------------------------------------------------------------------------
 
@@ -222,9 +159,9 @@ class Records:
         if self.db is None:
             return
         try:
-            if not len(self.documents):
+            if self.copies_documents and not len(self.documents):
                 self._load_documents(self.db)
-            if not len(self.subscriptions) and self.p.subs_db_mode:
+            if self.copies_subscriptions and not len(self.subscriptions):
                 self._load_subscriptions(self.db)
             if not len(self.watchers):
                 columns = ("presentity_uri", "event", "watcher_username", "watcher_domain", "status", "reason")
@@ -234,25 +171,11 @@ class Records:
             raise ConfigError(f"presence: cannot load: {err}") from None
 
     def _load_documents(self, db: Database) -> None:
-        columns = ("username", "domain", "event", "etag", "expires", "received_time", "body", "sender", "priority", "ruid")
-        found: dict[str, list[Document]] = {}
-        for user, domain, event, etag, expires, received, body, sender, priority, ruid in db.select(self.p.presentity_table, columns, order="received_time").rows:
-            text = body.decode("latin-1") if isinstance(body, bytes) else str(body or "")
-            document = Document(str(etag), float(str(expires)), float(str(received)), text, str(sender or ""), int(str(priority or 0)), str(ruid or etag))
-            found.setdefault(self.key(f"sip:{user}@{domain}" if user else f"sip:{domain}", str(event)), []).insert(0, document)
-        for key, documents in found.items():
+        for key, documents in indb.Documents(db, self.p.presentity_table).scan():
             self.documents.put(key, documents)
 
     def _load_subscriptions(self, db: Database) -> None:
-        columns = ("presentity_uri", "event", "event_id", "to_user", "to_domain", "watcher_username", "watcher_domain", "from_user", "from_domain", "callid", "to_tag",
-                   "from_tag", "contact", "local_contact", "socket_info", "record_route", "local_cseq", "remote_cseq", "expires", "status", "reason", "version",
-                   "user_agent")  # fmt: skip
-        found: dict[str, list[Subscription]] = {}
-        for row in db.select(self.p.active_watchers_table, columns).rows:
-            texts = [str(cell if cell is not None else "") for cell in row]
-            numbers = [int(float(texts[i] or 0)) for i in (16, 17, 18, 19, 21)]
-            s = Subscription(*texts[:16], *numbers[:4], texts[20], numbers[4], texts[22])  # type: ignore[arg-type, call-arg]
-            found.setdefault(self.key(s.uri, s.event), []).append(s)
-            self.dialogs.put(s.dialog, self.key(s.uri, s.event))
-        for key, subscriptions in found.items():
+        for key, subscriptions in indb.Subscriptions(db, self.p.active_watchers_table).scan():
             self.subscriptions.put(key, subscriptions)
+            for s in subscriptions:
+                self.dialogs.put(s.dialog, key)

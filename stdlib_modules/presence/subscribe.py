@@ -8,8 +8,8 @@ from kamc.declare import Routes, function
 from kamc.runtime.context import Ctx
 from kamc.runtime.sip.addr import parse_addr
 from stdlib_modules.presence.packages import ACTIVE, PENDING, TERMINATED, Package
-from stdlib_modules.presence.publish import AnsweredError, Publications, aor
-from stdlib_modules.presence.records import Subscription, split_uri
+from stdlib_modules.presence.publish import Publications, aor
+from stdlib_modules.presence.rows import Subscription, split_uri
 
 
 class Subscriptions(Publications):
@@ -17,11 +17,7 @@ class Subscriptions(Publications):
     @function(Routes.REQUEST, waits=True)
     def handle_subscribe(self, ctx: Ctx, watcher_uri: str = "") -> int:
         """Begin, refresh or end a subscription to the R-URI, answer, and tell the state. -1 when it was refused."""
-        try:
-            self._subscribe(ctx, watcher_uri)
-        except AnsweredError:
-            return -1
-        return 1
+        return self.answered(ctx, lambda: self._subscribe(ctx, watcher_uri))
 
     def _subscribe(self, ctx: Ctx, watcher_uri: str) -> None:
         package, ident = self.package_of(ctx)
@@ -35,21 +31,25 @@ class Subscriptions(Publications):
         s = self._new(ctx, package, ident, expires, address.uri, watcher_uri)
         status, reason = self.standing(package, s.uri, s.watcher)
         s = replace(s, status=status, reason=reason)
-        self._accept(ctx, s, expires)
         ctx.remember("presence subscription", s)
+        if expires and status != TERMINATED:
+            self._keep(replace(s, local_cseq=1))
+        self._accept(ctx, s, expires)
         if not expires:
             self.notify(replace(s, status=TERMINATED, reason=reason if status == TERMINATED else "timeout"))
             return
         if status == TERMINATED:
             self.notify(s)
             return
+        self.notify(replace(s, local_cseq=1))
+        self.tell_of_watcher(s)
+
+    def _keep(self, s: Subscription) -> None:
         if self.p.delete_same_subs:
             for other in self.records.watching(s.uri, s.event):
                 if (other.contact, other.watcher) == (s.contact, s.watcher):
                     self.records.change(other, lambda now: None)
-        self.records.add(replace(s, local_cseq=1))
-        self.notify(replace(s, local_cseq=1))
-        self.tell_of_watcher(s)
+        self.records.add(s)
 
     def _new(self, ctx: Ctx, package: Package, ident: str, expires: int, contact: str, watcher_uri: str) -> Subscription:
         msg = ctx.msg

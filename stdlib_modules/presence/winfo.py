@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from xml.sax.saxutils import escape, quoteattr
 
 from stdlib_modules.presence.packages import STATE_NAMES
-from stdlib_modules.presence.records import Subscription
+from stdlib_modules.presence.rows import Subscription
 
 
 def watcherinfo(uri: str, package: str, version: int, watchers: Iterable[Subscription], *, full: bool) -> str:

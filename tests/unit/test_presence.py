@@ -17,6 +17,7 @@ from tests.harness import HEAD, Bench, Message, built
 
 LOAD = HEAD + 'loadmodule "presence.so"\nloadmodule "presence_xml.so"\n'
 ACTIVE = 'modparam("presence_xml", "force_active", 1)\n'
+WITH_DATABASE = LOAD.replace('loadmodule "presence.so"', 'loadmodule "db_sqlite.so"\nloadmodule "presence.so"')
 ROUTE = """request_route {
     if (is_method("PUBLISH")) { handle_publish(); xlog("rc $rc\\n"); exit; }
     if (is_method("SUBSCRIBE")) { t_newtran(); handle_subscribe(); xlog("rc $rc $subs(watcher_username) $subs(status)\\n"); exit; }
@@ -91,9 +92,18 @@ def body(m: Message) -> str:
     return m.text.partition("\r\n\r\n")[2]
 
 
-@pytest.fixture
-def agent(bench: Callable[..., Bench]) -> Agent:
-    return Agent(bench(ROUTE, head=LOAD + ACTIVE))
+def database_alone(folder: Path) -> str:
+    """Parameters that leave everything to the database."""
+    url = f"sqlite:///{folder}/presence.db"
+    Tables(url).create()
+    return f'modparam("presence", "db_url", "{url}")\nmodparam("presence", "publ_cache", 0)\nmodparam("presence", "subs_db_mode", 3)\n'
+
+
+@pytest.fixture(params=["store", "database"])
+def agent(bench: Callable[..., Bench], request: pytest.FixtureRequest, tmp_path: Path) -> Agent:
+    if request.param == "store":
+        return Agent(bench(ROUTE, head=LOAD + ACTIVE))
+    return Agent(bench(ROUTE, head=WITH_DATABASE + ACTIVE + database_alone(tmp_path)))
 
 
 def test_publications(agent: Agent) -> None:
@@ -138,6 +148,7 @@ def test_a_watcher_hears_what_is_published(agent: Agent) -> None:
     agent.publish(body=document("b", "closed"))
     (told,) = agent.told()
     assert re.findall(r'tuple id="(\w)"', body(told)) == ["b", "a"] and body(told).startswith('<?xml version="1.0" encoding="UTF-8"?>\n<presence')
+    agent.b.advance(1)
     agent.publish(f"SIP-If-Match: {one.get('SIP-ETag')}")
     assert re.findall(r'tuple id="(\w)"', body(agent.told()[0])) == ["a", "b"]
     assert "reply 200 of alice" in agent.b.log.lines
@@ -367,8 +378,8 @@ def test_values_are_no_sql(bench, database: Database) -> None:
 
 
 @pytest.mark.parametrize(("params", "text"), [
-    ("", "integrated_xcap_server"), (ACTIVE + 'modparam("presence", "subs_db_mode", 3)\n', "not implemented"),
-    (ACTIVE + 'modparam("presence", "publ_cache", 0)\n', "not implemented"),
+    ("", "integrated_xcap_server"), (ACTIVE + 'modparam("presence", "subs_db_mode", 3)\n', "need db_url"),
+    (ACTIVE + 'modparam("presence", "publ_cache", 0)\n', "need db_url"),
     (ACTIVE + 'modparam("presence", "enable_dmq", 1)\n', "DMQ"), (ACTIVE + 'modparam("presence", "subs_db_mode", 9)\n', "subs_db_mode is"),
 ])  # fmt: skip
 def test_parameters_that_are_refused(bench, params: str, text: str) -> None:
@@ -469,3 +480,32 @@ def test_waiting_messages_and_registrations(bench: Callable[..., Bench]) -> None
     agent.publish("Content-Type: application/reginfo+xml", body='<reginfo version="0"/>', event="reg")
     assert [body(m) for m in agent.told()] == ['<reginfo version="0"/>']
     assert agent.publish(body="x", event="conference").first == "SIP/2.0 489 Bad Event"
+
+
+def test_two_servers_on_one_database(bench: Callable[..., Bench], tmp_path: Path) -> None:
+    head = WITH_DATABASE + ACTIVE + database_alone(tmp_path)
+    one, two = Agent(bench(ROUTE, head=head)), Agent(bench(ROUTE, head=head))
+    assert one.subscribe().first == "SIP/2.0 200 OK"
+    assert len(one.told()) == 1
+    published = two.publish(body=document("a"))
+    assert published.first == "SIP/2.0 200 OK"
+    (m,) = two.told()
+    assert '<tuple id="a">' in body(m) and m.to[1] == 6000
+    assert one.publish(f"SIP-If-Match: {published.get('SIP-ETag')}", expires="0").first == "SIP/2.0 200 OK"
+    assert "closed" in body(one.told()[0])
+    one.subscribe(to_tag=tag(one.subscribe("s2")), call_id="s2", expires=0, cseq=99)
+    one.told()
+    assert [row["callid"] for row in two.b.worker.rpc.call("presence.watcher_list", [BOB])] == ["s1"]
+
+
+def test_a_database_that_fails(bench: Callable[..., Bench], tmp_path: Path) -> None:
+    agent = Agent(bench(ROUTE, head=WITH_DATABASE + ACTIVE + database_alone(tmp_path)))
+    assert agent.subscribe().first == "SIP/2.0 200 OK"
+    agent.told()
+    with sqlite3.connect(tmp_path / "presence.db") as db:
+        db.execute("alter table presentity rename to gone")
+        db.execute("alter table active_watchers rename to gone_too")
+    assert agent.publish(body=document("a")).first == "SIP/2.0 500 Server Internal Error"
+    assert agent.subscribe("s2").first == "SIP/2.0 500 Server Internal Error"
+    agent.b.advance(4000)
+    assert any("no such table" in line for line in agent.b.log.lines)
