@@ -19,6 +19,7 @@ from kamc.runtime.rpc.fault import RpcFault
 from kamc.runtime.sip.multipart import find_sdp, mime_type
 from stdlib_modules.rtpengine.flags import Flags, parse
 from stdlib_modules.rtpengine.nodes import Node, NodeError, Nodes, NodeSet, parse_nodes
+from stdlib_modules.rtpengine.quality import Quality, QualityParams
 
 #: commands that speak of one side of a call only when they are told which
 _OF_THE_CALL: Final = frozenset({"block media", "silence media", "block DTMF", "start forwarding"})
@@ -31,7 +32,7 @@ class Rtpengine(Module):
     kept = ("last_query",)
     tuning_params = ("hash_table_size", "aggressive_redetection", "control_cmd_tos", "hash_algo")
 
-    class Params:
+    class Params(QualityParams):
         rtpengine_disable_tout: int = 60
         rtpengine_retr: int = 5
         rtpengine_tout_ms: int = 1000
@@ -77,6 +78,7 @@ class Rtpengine(Module):
         self._fill()
         self.extra_id, self.set_pv, self.inst_pv, self.write_pv, self.read_pv, self.duration_pv = (
             self._variable(name) for name in ("extra_id_pv", "setid_avp", "rtp_inst_pvar", "write_sdp_pv", "read_sdp_pv", "media_duration"))
+        self.quality = Quality(self._variable)
         if p.ping_interval > 0 and p.ping_mode:
             self.rt.every(float(p.ping_interval), self._ping_all)
         self.rt.every(60.0, self.nodes.clean)
@@ -268,6 +270,7 @@ class Rtpengine(Module):
         answer = self._do(ctx, "delete", self._with_branch(flags, via_branch))
         if answer is None:
             return -1
+        self.quality.tell(ctx, answer)
         if self.duration_pv is not None and self.duration_pv.set is not None and isinstance(answer.get("created"), int):
             self.duration_pv.set(ctx, str(max(0, int(self.rt.wall_time()) - answer["created"])))
         return 1
@@ -314,7 +317,11 @@ class Rtpengine(Module):
 
     @function(ANY, waits=True)
     def rtpengine_query(self, ctx: Ctx, flags: str = "", via_branch: str = "") -> int:
-        return self._simply(ctx, "query", self._with_branch(flags, via_branch))
+        answer = self._do(ctx, "query", self._with_branch(flags, via_branch))
+        if answer is None:
+            return -1
+        self.quality.tell(ctx, answer)
+        return 1
 
     @function(ANY, waits=True)
     def rtpengine_connect(self, ctx: Ctx, flags: str = "", via_branch: str = "") -> int:

@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kamc.errors import ConfigError
+from kamc.runtime.pv.bind import BoundPv
 from kamc.runtime.rpc.fault import RpcFault
 from stdlib_modules.rtpengine.bencode import decode, encode
 from stdlib_modules.rtpengine.nodes import parse_nodes
+from stdlib_modules.rtpengine.quality import Quality, QualityParams
 from tests.conftest import ROOT
 from tests.relay import Relay, relay
 
@@ -211,3 +213,31 @@ def test_bencoding_of_rubbish(data: bytes) -> None:
 def test_bencoding_that_is_none(data: bytes) -> None:
     with pytest.raises(ValueError):
         decode(data)
+
+
+QUALITY = json.loads((ROOT / "tests" / "cases" / "rtpengine_quality.json").read_text())
+SCORES = sorted(name for name in QualityParams.__annotations__ if "label" not in name)
+
+
+def test_scores_are_those_of_kamailio(bench, node: Relay) -> None:
+    more = "".join(f'modparam("rtpengine", "{name}", "$avp({name})")\n' for name in SCORES)
+    more += 'modparam("rtpengine", "mos_A_label_pv", "$avp(a)")\nmodparam("rtpengine", "mos_B_label_pv", "$avp(b)")\n'
+    shown = "".join(f'\txlog("OUT: {name}=$avp({name})");\n' for name in SCORES)
+    route = '\t$avp(a) = "A"; $avp(b) = "B";\n\tif ($rU == "rtpengine_query") rtpengine_query(); else rtpengine_delete();\n' + shown
+    b = start(bench, node.url, more=more, route=route)
+    for n, case in enumerate(QUALITY):
+        node.answer = lambda command, answer=case["answer"]: answer
+        before = len(printed(b))
+        b.request("BYE", f"sip:{case['function']}@h", branch=f"z9hG4bKq{n}", cseq=n + 2)
+        found = dict(line.split("=", 1) for line in printed(b)[before:])
+        assert {name: value for name, value in found.items() if value != "<null>"} == case["set"]
+
+
+NAMES = ["SSRC", "tags", "medias", "streams", "label", "1", "lowest MOS", "created"]
+
+
+@given(answer=st.recursive(st.none() | st.integers() | st.text(max_size=3) | st.just({"MOS": 30}),
+                           lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4)))  # fmt: skip
+def test_answers_of_any_form_set_scores_or_none(answer: Any) -> None:
+    quality = Quality(lambda name: BoundPv(lambda ctx: "A", lambda ctx, value: None))
+    quality.tell(None, answer if isinstance(answer, dict) else {"SSRC": answer, "tags": answer})
