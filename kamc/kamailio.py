@@ -109,6 +109,8 @@ def _as_run(options: argparse.Namespace, argv: list[str]) -> argparse.Namespace:
         overrides["auto_aliases"] = int(options.auto_aliases.lower() in _YES)
     if options.no_sctp:
         overrides["disable_sctp"] = 1
+    if options.to_stderr:
+        overrides["log_stderror"] = 1
     paths = [folder for text in options.loadpath for folder in text.split(":")]
     found = argparse.Namespace(**vars(options))
     found.run_dir = options.run_dir or _default_run_dir()

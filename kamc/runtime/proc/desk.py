@@ -87,6 +87,11 @@ class Desk:
         self._questions: dict[int, tuple[int, control.Answer]] = {}
         self._serial = 0
 
+    def leave(self) -> None:
+        """In a worker: the socket is the supervisor's."""
+        if self.control is not None:
+            self.control.close()
+
     def close(self) -> None:
         """The control socket and the watchers go."""
         self.sources.close()

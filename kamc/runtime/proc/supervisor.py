@@ -174,11 +174,12 @@ class Supervisor:
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         self.wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(self.wake[1], warn_on_full_buffer=False)
+        # whoever gets an answer finds the control socket, too
+        self.desk.open_control()
         if not all(self.spawn(index, first=True) for index in range(self.wanted)):
             self.stop()
             self.clean_up()
             return 1
-        self.desk.open_control()
         self.desk.watch(self.options.watched)
         self.show_status()
         notify.notify("READY=1", f"MAINPID={os.getpid()}")
@@ -291,6 +292,7 @@ class Supervisor:
         if pid == 0:
             os.close(read)
             own.close()
+            self.desk.leave()
             for other in self.workers.values():
                 other.channel.close()
             os._exit(self._child(index, write, theirs, pulse, first=first))
