@@ -15,7 +15,7 @@ from kamc.runtime.pv.bind import BoundPv
 
 _KEYS: Final = ("number", "valid", "normalized", "natnum", "cctel", "ltype", "ndesc", "error", "ccname")
 #: kinds of numbers, by libphonenumber's numbers
-_TYPES: Final = ("fixed_line", "mobile", "fixed_line_or_mobile", "toll_free", "premium_rate", "shared_cost", "voip", "personal_number", "pager", "uan", "voicemail")
+_TYPES: Final = ("fixed-line", "mobile", "fixed-line-or-mobile", "toll-free", "premium-rate", "shared-cost", "voip", "personal-number", "pager", "uan", "voicemail")
 
 
 @dataclass(slots=True)
@@ -26,7 +26,7 @@ class Described:
     valid: int = 0
     normalized: str | None = None
     natnum: str | None = None
-    cctel: str | None = None
+    cctel: str | None = "0"
     ltype: str | None = None
     ndesc: str | None = None
     error: str | None = None
@@ -46,10 +46,12 @@ class Phonenum(Module):
         try:
             import phonenumbers
             from phonenumbers import geocoder
+            from phonenumbers.geodata.locale import LOCALE_DATA
         except ImportError:
             raise ConfigError("phonenum needs phonenumbers: pip install 'kamc[phonenum]'") from None
         self.lib: Any = phonenumbers
         self.geocoder: Any = geocoder
+        self.countries: dict[str, dict[str, str]] = LOCALE_DATA
         #: result container → the number that was looked at last
         self.found: dict[str, Described] = {}
 
@@ -57,31 +59,37 @@ class Phonenum(Module):
         lib, out = self.lib, Described(number)
         try:
             parsed = lib.parse(number, country or None)
-        except lib.NumberParseException as err:
-            out.error = str(err)
+        except lib.NumberParseException:
+            out.error = "Parsing number failed"
             return out
         if not self.p.smode and not lib.is_valid_number(parsed):
             if self.p.shortcode and lib.is_valid_short_number(parsed):
                 out.valid, out.ltype = 1, "shortcode"
             else:
-                out.error = "invalid number"
+                out.error = "Invalid number"
                 return out
         out.valid = 1
         out.normalized = lib.format_number(parsed, lib.PhoneNumberFormat.E164)
         out.natnum, out.cctel = str(parsed.national_number), str(parsed.country_code)
         kind = lib.number_type(parsed)
         out.ltype = out.ltype or (_TYPES[kind] if 0 <= kind < len(_TYPES) else "unknown")
-        out.ndesc = self.geocoder.description_for_number(parsed, "en")
         out.ccname = lib.region_code_for_number(parsed)
+        out.ndesc = self.geocoder.description_for_number(parsed, "en") or self._country(out.ccname or "")
         return out
 
+    def _country(self, region: str) -> str:
+        """Its name. A star stands for the name in another language."""
+        names = self.countries.get(region, {})
+        name = names.get("en", "")
+        return names.get(name[1:], "") if name.startswith("*") else name
+
     def _match(self, number: str, country: str, container: str) -> int:
-        found = self.found[container] = self._describe(number, country)
-        return 1 if found.valid else -1
+        self.found[container] = self._describe(number, country)
+        return 1
 
     @function(ANY)
     def phonenum_match(self, ctx: Ctx, num: str, pvc: str) -> int:
-        """Look at a number with its country in front (``+49…``); ``$phn(pvc=>…)`` has what is found."""
+        """Look at a number with its country in front (``+49…``); ``$phn(pvc=>…)`` has what is found, ``valid`` whether it is a number."""
         return self._match(num, "", pvc)
 
     @function(ANY)
