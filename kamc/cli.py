@@ -170,6 +170,8 @@ def _run_options(run: argparse.ArgumentParser) -> None:
                      help="lines as Kamailio's (default), a JSON object a line, or records for systemd's journal")  # fmt: skip
     run.add_argument("--most-waiting", type=int, default=10_000, metavar="N",
                      help="answer 503 to new requests when so many routes of a worker wait for something (default: 10000, 0: never)")  # fmt: skip
+    run.add_argument("--drain", type=int, default=0, metavar="SECONDS",
+                     help="on SIGTERM, refuse new requests and give transactions so many seconds to end; a second signal ends at once (default: 0)")  # fmt: skip
     run.add_argument("--store", metavar="DIR", help="keep contacts, hash tables and variables here across restarts; redis://HOST:PORT/DB: share them with other servers")
     run.add_argument("--bundle", help=argparse.SUPPRESS)
     run.set_defaults(daemon=False, syslog=False, pgid_file=None, overrides={}, program="kamc")

@@ -128,7 +128,7 @@ def run(options: argparse.Namespace) -> int:
         run_dir=options.run_dir, pid_file=os.path.abspath(options.pid_file) if options.pid_file else None, user=options.user, group=options.group,
         no_tcp=options.no_tcp, server_id=options.server_id, store=options.store if not options.store or "://" in options.store else os.path.abspath(options.store),
         hang_timeout=options.hang_timeout, log_format=options.log_format, status_port=options.status_port, status=status,
-        most_waiting=options.most_waiting, workers=options.workers,
+        most_waiting=options.most_waiting, workers=options.workers, drain=options.drain,
         argv=[options.program.replace("kamc.", ""), *options.argv],
         rebuild=[sys.executable, "-m", options.program, *options.argv, "--bundle"], watch=options.watch, watched=watched, watch_data=options.watch_data,
         daemon=options.daemon, syslog=options.syslog, pgid_file=os.path.abspath(options.pgid_file) if options.pgid_file else None, overrides=options.overrides,

@@ -120,7 +120,7 @@ def _as_run(options: argparse.Namespace, argv: list[str]) -> argparse.Namespace:
     found.overrides, found.argv, found.program = overrides, argv, "kamc.kamailio"
     found.daemon, found.syslog = options.foreground not in (1, 2), not options.to_stderr
     found.allow_missing, found.compat, found.watch, found.store, found.hang_timeout = False, "head", False, None, 15
-    found.most_waiting, found.log_format, found.status_port, found.watch_data = 10_000, "text", 0, False
+    found.most_waiting, found.log_format, found.status_port, found.watch_data, found.drain = 10_000, "text", 0, False, 0
     return found
 
 

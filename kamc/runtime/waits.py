@@ -57,11 +57,13 @@ class Waits:
         #: pieces of work that are set aside now, and how many there may be before new requests are refused (0: any number)
         self.waiting = 0
         self.most = 0
+        #: the server is about to end: nothing new begins
+        self.closed = False
         self._pool: list[greenlet] = []
 
     @property
     def full(self) -> bool:
-        return bool(self.most) and self.waiting >= self.most
+        return self.closed or (bool(self.most) and self.waiting >= self.most)
 
     def run(self, function: Callable[..., Any], *args: Any) -> None:
         """Call a function that may wait. Returns when it has ended or was set aside; an exception of the first stretch is raised here,

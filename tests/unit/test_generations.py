@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import tracemalloc
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -224,3 +225,29 @@ def test_pauses_are_told(calls: Bench, tmp_path: Path) -> None:
     shown = calls.rpc("kamc.reloads")
     assert shown["count"] == 1
     assert 0 < shown["median"] <= shown["p99"] <= shown["most"]
+
+
+def test_two_hundred_reloads_leave_nothing_behind(bench: Callable[..., Bench], tmp_path: Path) -> None:
+    text = 'loadmodule "htable.so"\nmodparam("htable", "htable", "t=>size=4;")\nrequest_route { $sht(t=>a) = 1; t_newtran(); t_reply("200", "%s"); }\n'
+    b = bench(text % "one")
+    builds = [b.files, built(tmp_path, HEAD + text % "two")]
+
+    def rounds(count: int) -> int:
+        for number in range(count):
+            b.files = builds[number % 2]
+            b.load()
+            b.request("OPTIONS", branch="z9hG4bKr")
+            b.take()
+            b.advance(10)
+            b.log.lines.clear()
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        # less than half a kilobyte a reload; a generation that stays would be a hundred times as much
+        before = rounds(20)
+        assert rounds(200) - before < 100_000
+    finally:
+        tracemalloc.stop()
+    assert [row["state"] for row in b.worker.generations.table()] == ["active"] and b.worker.rt.generation == 221

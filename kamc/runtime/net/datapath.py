@@ -180,7 +180,7 @@ class Datapath(Destinations):
         for hook in self.hooks.pre_request:
             if not hook(ctx):
                 return
-        if self.worker.waits.full and ctx.msg.method not in ("ACK", "CANCEL") and not ctx.msg.to_tag:
+        if self.worker.waits.full and ctx.msg.method not in ("ACK", "CANCEL") and not ctx.msg.to_tag and self.worker.engine.find(ctx.msg) is None:
             self._refuse_for_now(ctx)
             return
         function = ctx.rt.functions.get(("request", None))
@@ -189,11 +189,13 @@ class Datapath(Destinations):
         self.after_script(ctx)
 
     def _refuse_for_now(self, ctx: Ctx) -> None:
-        """Too many runs are set aside: what begins something new is asked to come again (RFC 3261 section 21.5.4)."""
+        """Too many runs are set aside, or the server ends: what begins something new is asked to come again (RFC 3261 section 21.5.4)."""
         self.worker.counters.add("kamc", "refused_requests")
-        self.log.limited(-1, "ERROR: %d routes wait for something: requests are answered 503", self.worker.waits.waiting)
+        closed = self.worker.waits.closed
+        if not closed:
+            self.log.limited(-1, "ERROR: %d routes wait for something: requests are answered 503", self.worker.waits.waiting)
         ctx.reply_headers = [f"Retry-After: {_RETRY_AFTER}\r\n"]
-        self.stateless_reply(ctx, 503, "Too Many Routes Waiting")
+        self.stateless_reply(ctx, 503, "Server Shutting Down" if closed else "Too Many Routes Waiting")
 
     def set_log_prefix(self, rt: Runtime, text: str) -> None:
         """The log_prefix of a generation. One that a route could change is made when the message comes, else when a line is written."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from kamc.errors import ConfigError
 from kamc.runtime.net.endpoint import Listener
@@ -16,6 +16,8 @@ from kamc.runtime.rpc.values import plain
 if TYPE_CHECKING:
     from kamc.runtime.proc.worker import Worker
 
+#: seconds between two looks at whether a worker that ends is through
+_LOOK: Final = 0.1
 #: a listener as it goes over the channel
 Row = tuple[str, str, int, str, int, str, int, bool]
 
@@ -128,6 +130,17 @@ class Link:
         """Their number has changed."""
         if self.worker.peers is not None and self.worker.peers.estate is not None:
             self.worker.peers.estate.settle()
+
+    def _on_drain(self) -> None:
+        """The server is to end: nothing new begins, and this worker ends with its last transaction."""
+        worker = self.worker
+        worker.waits.closed = True
+
+        def look() -> None:
+            if not worker.waits.waiting and all(t.waiting_timer is not None for t in worker.engine.transactions()) and worker.loop is not None:
+                worker.loop.stop()
+
+        worker.every(_LOOK, look)
 
     def tell_idle(self) -> None:
         """This worker is one too many, and has nothing left to do."""

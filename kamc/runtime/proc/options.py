@@ -27,6 +27,8 @@ class Options:
     hang_timeout: int = 15
     #: routes that may be set aside in a worker before new requests are refused; 0 for any number
     most_waiting: int = 10_000
+    #: seconds that transactions have when the server is to end; 0 ends them
+    drain: int = 0
     #: how many workers serve; 0 for as many as the configuration wants processes, and no more than there are processors
     workers: int = 1
     #: go into the background; write to syslog unless log_stderror says otherwise; file for the process group

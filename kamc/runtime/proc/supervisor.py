@@ -31,6 +31,7 @@ from kamc.runtime.proc import notify
 from kamc.runtime.proc.channel import Channel
 from kamc.runtime.proc.daemon import Detached, detach, leave_terminal
 from kamc.runtime.proc.desk import Desk
+from kamc.runtime.proc.ending import Ending
 from kamc.runtime.proc.link import Link
 from kamc.runtime.proc.options import Options
 from kamc.runtime.proc.peers import Exchange
@@ -48,7 +49,6 @@ _PR_SET_PDEATHSIG: Final = 1
 #: a worker that dies this many times within the window ends the server
 RESPAWN_LIMIT: Final = 10
 RESPAWN_WINDOW: Final = 10.0
-STOP_TIMEOUT: Final = 5.0
 #: seconds between two looks at what hangs
 _TICK: Final = 1.0
 #: where a store lives that ends with its server, and what its folder is called, with the process in it
@@ -119,6 +119,7 @@ class Supervisor:
         self.selector = selectors.DefaultSelector()
         self.reloader = Reloader(self, options.rebuild, self.folder)
         self.resizer = Resizer(self)
+        self.ending = Ending(self)
         self.desk = Desk(self)
         self.page: subprocess.Popen[bytes] | None = None
         #: the store of several servers, where there is one
@@ -177,7 +178,7 @@ class Supervisor:
         # whoever gets an answer finds the control socket, too
         self.desk.open_control()
         if not all(self.spawn(index, first=True) for index in range(self.wanted)):
-            self.stop()
+            self.ending.stop()
             self.clean_up()
             return 1
         self.desk.watch(self.options.watched)
@@ -398,16 +399,18 @@ class Supervisor:
         while True:
             self.await_something()
             notes, self.signals = self.signals, []
-            if signal.SIGTERM in notes or signal.SIGINT in notes:
-                return self.stop()
+            if (signal.SIGTERM in notes or signal.SIGINT in notes) and self.ending.asked():
+                return self.ending.stop()
             if signal.SIGHUP in notes:
                 self.reloader.ask("SIGHUP")
             if signal.SIGUSR1 in notes:
                 self.log.write(1, f"status: {self.desk.status()}")
             for pid, status in self.reap():
                 self.bury(pid, status)
-            if not self.fill_up(time.monotonic()):
-                self.stop()
+            if self.ending.over():
+                return self.ending.stop()
+            if not self.ending.under_way and not self.fill_up(time.monotonic()):
+                self.ending.stop()
                 return 70
             self.reloader.look()
             self.resizer.look()
@@ -471,27 +474,12 @@ class Supervisor:
             self.selector.unregister(handle.channel)
         handle.channel.close()
         handle.pulse.close()
-        if self.resizer.gone(handle):
+        if self.ending.under_way:
+            self.log.info("worker %d has ended", pid)
+        elif self.resizer.gone(handle):
             self.log.notice("worker %d, which is not needed any more, ended with status %d", pid, status)
         else:
             self.log.critical("worker %d ended with status %d, starting another", pid, status)
         self.reloader.died(pid)
         self.resizer.died(pid)
         self.desk.died(pid)
-
-    def stop(self) -> int:
-        """End the workers: SIGTERM, then SIGKILL."""
-        notify.notify("STOPPING=1")
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        for pid in self.workers:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
-        deadline = time.monotonic() + STOP_TIMEOUT
-        while self.workers and time.monotonic() < deadline:
-            for pid, _ in self.reap():
-                del self.workers[pid]
-            time.sleep(0.005)
-        for pid in self.workers:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        return 0
