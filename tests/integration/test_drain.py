@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -12,22 +12,6 @@ from tests.conftest import Server
 from tests.integration.test_resize import ring
 from tests.integration.test_workers import TEXT, reason
 from tests.phone import DOMAIN, Phone, header
-
-
-@pytest.fixture
-def phones() -> Iterator[Callable[..., list[Phone]]]:
-    opened: list[Phone] = []
-
-    def make(server: Server, *users: str) -> list[Phone]:
-        found = [Phone(user, "udp", server.port) for user in users]
-        opened.extend(found)
-        for phone in found:
-            phone.register()
-        return found
-
-    yield make
-    for phone in opened:
-        phone.close()
 
 
 @pytest.mark.parametrize("workers", ["1", "3"])

@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,22 +18,6 @@ from tests.conftest import Server
 from tests.integration.test_reload import reload, rpc, status, until
 from tests.integration.test_workers import TEXT, pids_of, reason, who
 from tests.phone import DOMAIN, Phone, header
-
-
-@pytest.fixture
-def phones() -> Iterator[Callable[..., list[Phone]]]:
-    opened: list[Phone] = []
-
-    def make(server: Server, *users: str, transport: str = "udp", port: int = 0) -> list[Phone]:
-        found = [Phone(user, transport, port or server.port) for user in users]
-        opened.extend(found)
-        for phone in found:
-            phone.register()
-        return found
-
-    yield make
-    for phone in opened:
-        phone.close()
 
 
 def resize(server: Server, count: Any) -> dict[str, Any]:
