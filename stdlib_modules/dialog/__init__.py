@@ -22,6 +22,7 @@ from kamc.runtime.tm.transaction import Transaction
 from stdlib_modules.dialog.commands import Commands
 from stdlib_modules.dialog.cseq import CseqTracking
 from stdlib_modules.dialog.database import AT_END, DatabaseFunctions
+from stdlib_modules.dialog.elsewhere import Elsewhere
 from stdlib_modules.dialog.life import Watcher
 from stdlib_modules.dialog.model import (
     ANSWERED,
@@ -46,7 +47,7 @@ _DID_ONLY, _DID_NONE = 0, 2
 _PROPERTIES: Final = {"ka-src": KEEPALIVE_CALLER, "ka-dst": KEEPALIVE_CALLEE, "timeout-noreset": NO_RESET, "timeout-bye": TIMEOUT_BYE}
 
 
-class DialogModule(Commands, VariableFunctions, CseqTracking, DatabaseFunctions):
+class DialogModule(Elsewhere, Commands, VariableFunctions, CseqTracking, DatabaseFunctions):
     name = "dialog"
     kept = ("table", "remote", "sizes_of_peers")
     between_servers = ("follow_member", "follow_members")
@@ -365,13 +366,14 @@ class DialogModule(Commands, VariableFunctions, CseqTracking, DatabaseFunctions)
     def is_known_dlg(self, ctx: Ctx) -> int:
         return 1 if self.current(ctx) is not None else -1
 
-    @function(ANY)
+    @function(ANY, waits=True)
     def dlg_get(self, ctx: Ctx, callid: str, ftag: str, ttag: str) -> int:
         """Make another dialog the one that functions and variables mean."""
         found = self.table.find(callid, ftag, ttag)
-        if found is None:
+        dialog = found[0] if found is not None else self.copy_of(callid, ftag, ttag)
+        if dialog is None:
             return -1
-        ctx.remember("dialog", found[0])
+        ctx.remember("dialog", dialog)
         return 1
 
     @function(ANY)
@@ -393,6 +395,7 @@ class DialogModule(Commands, VariableFunctions, CseqTracking, DatabaseFunctions)
         if dialog is None:
             return -1
         dialog.sflags |= 1 << flag
+        self.share(dialog)
         return 1
 
     @function(ANY)
@@ -401,6 +404,7 @@ class DialogModule(Commands, VariableFunctions, CseqTracking, DatabaseFunctions)
         if dialog is None:
             return -1
         dialog.sflags &= ~(1 << flag)
+        self.share(dialog)
         return 1
 
     @function(ANY)
@@ -436,6 +440,7 @@ class DialogModule(Commands, VariableFunctions, CseqTracking, DatabaseFunctions)
         if found is None:
             return -1
         found[0].iflags |= found[1]
+        self.share(found[0])
         return 1
 
     @function(ANY)
@@ -444,6 +449,7 @@ class DialogModule(Commands, VariableFunctions, CseqTracking, DatabaseFunctions)
         if found is None:
             return -1
         found[0].iflags &= ~found[1]
+        self.share(found[0])
         return 1
 
     def _sender(self, ctx: Ctx) -> Leg | None:

@@ -33,8 +33,28 @@ class Life(Module):
         """A dialog has joined or left a profile."""
         raise NotImplementedError
 
+    def join(self, dialog: Dialog, profile: str, value: str) -> None:
+        """A dialog is counted in a profile."""
+        raise NotImplementedError
+
+    def share(self, dialog: Dialog) -> None:
+        """A dialog has changed: if it is a copy of another worker's, that one hears of it."""
+
     def show_members(self) -> None:
         """Tell the other workers how many members each profile has here."""
+        raise NotImplementedError
+
+    @staticmethod
+    def is_copy(dialog: Dialog) -> bool:
+        """Whether another worker follows it."""
+        raise NotImplementedError
+
+    def do_there(self, dialog: Dialog, name: str, *args: Any) -> int:
+        """Have the worker of a copy call a function with the dialog."""
+        raise NotImplementedError
+
+    def copy_of(self, call_id: str, from_tag: str, to_tag: str) -> Dialog | None:
+        """A copy of a dialog that another worker follows."""
         raise NotImplementedError
 
     def leave_all(self, dialog: Dialog) -> None:
@@ -123,5 +143,7 @@ class Life(Module):
     def set_lifetime(self, dialog: Dialog, seconds: int) -> None:
         """From now on, when it is answered."""
         dialog.lifetime = seconds
-        if dialog.state in (ANSWERED, CONFIRMED):
+        if self.is_copy(dialog):
+            self.share(dialog)
+        elif dialog.state in (ANSWERED, CONFIRMED):
             self.arm(dialog)

@@ -46,7 +46,10 @@ class ProfileFunctions(Life):
         if (profile, value) not in dialog.profiles:
             dialog.profiles.append((profile, value))
             dialog.dflags |= 2
-            self.count_member(profile, value, 1)
+            if self.is_copy(dialog):
+                self.share(dialog)
+            else:
+                self.count_member(profile, value, 1)
 
     def members(self, profile: str, value: str | None) -> list[Dialog]:
         return [d for d in self.table if d.state != DELETED and any(name == profile and (value is None or v == value) for name, v in d.profiles)]
@@ -109,7 +112,10 @@ class ProfileFunctions(Life):
         if dialog is None or (ctx.kind is Routes.REQUEST and not ctx.msg.to_tag) or (profile, value or "") not in dialog.profiles:
             return -1
         dialog.profiles.remove((profile, value or ""))
-        self.count_member(profile, value or "", -1)
+        if self.is_copy(dialog):
+            self.share(dialog)
+        else:
+            self.count_member(profile, value or "", -1)
         return 1
 
     @function(ANY)

@@ -75,6 +75,8 @@ class RequestFunctions(Life):
         dialog, sides = self.current(ctx), self._sides(side)
         if dialog is None or sides is None or dialog.state not in (ANSWERED, CONFIRMED):
             return -1
+        if self.is_copy(dialog):
+            return self.do_there(dialog, "dlg_bye", side)
         return 1 if self.send_bye(dialog, sides) else -1
 
     def _refer(self, dialog: Dialog | None, side: str, address: str) -> int:
@@ -87,7 +89,10 @@ class RequestFunctions(Life):
     @function(ANY)
     def dlg_refer(self, ctx: Ctx, side: Lit, address: str) -> int:
         """Ask a side to call somebody else."""
-        return self._refer(self.current(ctx), side, address)
+        dialog = self.current(ctx)
+        if dialog is not None and self.is_copy(dialog):
+            return self.do_there(dialog, "dlg_refer", side, address)
+        return self._refer(dialog, side, address)
 
     @function(ANY)
     def dlg_refer_did(self, ctx: Ctx, h_entry: int, h_id: int, side: str, address: str) -> int:
@@ -102,6 +107,8 @@ class RequestFunctions(Life):
         dialog, sides = self.current(ctx), self._sides(side)
         if dialog is None or sides is None:
             return -1
+        if self.is_copy(dialog):
+            return self.do_there(dialog, "dlg_req_within", side, method, headers, content_type, content)
         lines = _lines(headers) + (f"Content-Type: {content_type}\r\n" if content_type else "")
         return 1 if all(self.send_within(dialog, s, method, lines, content) for s in sides) else -1
 

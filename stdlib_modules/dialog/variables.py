@@ -82,14 +82,16 @@ class VariableFunctions(Life):
                 variables.pop(name(ctx), None)
             else:
                 variables[name(ctx)] = to_str(value)
+            if dialog is not None:
+                self.share(dialog)
 
         return BoundPv(get, put)
 
     def _by_names(self, callid: str, ftag: str, ttag: str) -> Dialog | None:
         found = self.table.find(callid, ftag, ttag)
-        return found[0] if found is not None else None
+        return found[0] if found is not None else self.copy_of(callid, ftag, ttag)
 
-    @function(ANY)
+    @function(ANY, waits=True)
     def dlg_get_var(self, ctx: Ctx, callid: str, ftag: str, ttag: str, name: str, dst: PvArg) -> int:
         """A variable of another dialog."""
         dialog = self._by_names(callid, ftag, ttag)
@@ -98,12 +100,13 @@ class VariableFunctions(Life):
         dst.set(ctx, dialog.variables[name])
         return 1
 
-    @function(ANY)
+    @function(ANY, waits=True)
     def dlg_set_var(self, ctx: Ctx, callid: str, ftag: str, ttag: str, name: str, value: str) -> int:
         dialog = self._by_names(callid, ftag, ttag)
         if dialog is None:
             return -1
         dialog.variables[name] = value
+        self.share(dialog)
         return 1
 
     # -- $dlg_ctx --------------------------------------------------------------------------------------------------------

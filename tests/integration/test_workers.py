@@ -283,3 +283,46 @@ def test_what_comes_together_in_a_stream_is_answered_in_order(serve: Callable[..
     answers = got.decode().split("\r\n\r\n")[:count]
     assert [a.partition("CSeq: ")[2].partition(" ")[0] for a in answers] == [str(n + 1) for n in range(count)]
     assert [reason(a).split()[1] for a in answers] == [str(pids[owner]) for owner in owners]
+
+
+def test_a_dialog_of_another_worker(serve: Callable[..., Server]) -> None:
+    text = TEXT.replace('case "size":', """case "look":
+			$var(rc) = dlg_get("$hdr(X-Call)", "$hdr(X-From)", "$hdr(X-To)");
+			switch ($hdr(X-Do)) {
+				case "mark": $dlg_var(k) = "v"; dlg_setflag("3"); dlg_set_timeout("77"); set_dlg_profile("who", "marked"); break;
+				case "clear": $dlg_var(k) = $null; dlg_resetflag("3"); break;
+				case "end": dlg_bye("all"); break;
+			}
+			$var(k) = "none";
+			dlg_get_var("$hdr(X-Call)", "$hdr(X-From)", "$hdr(X-To)", "k", "$var(k)");
+			if (dlg_isflagset("3")) $var(f) = 1; else $var(f) = 0;
+			if (is_in_profile("who", "marked")) $var(p) = 1; else $var(p) = 0;
+			sl_send_reply("200", "$var(rc) $dlg(to_uri) $dlg(lifetime) $dlg_var(k) $var(k) $var(f) $var(p)");
+			exit;
+		case "size":""")
+    server = several(serve, text, "--alias", "phones.test")
+    a, b = phones(server, "ann", "bob")
+    talk = a.dial(b)
+    owner = owner_of_call(talk.call_id, WORKERS)
+
+    def look(worker: int, what: str = "", *, to: str = "bob") -> str:
+        server.serial += 1
+        return reason(server.ask("OPTIONS", "sip:look@h", f"X-Call: {talk.call_id}", "X-From: ann", f"X-To: {to}", f"X-Do: {what}",
+                                 call_id=call_of(worker, f"look{server.serial}-")))  # fmt: skip
+
+    others = [w for w in range(WORKERS) if w != owner]
+    for worker in range(WORKERS):
+        assert look(worker) == "200 1 sip:bob@phones.test 3600 <null> none 0 0"
+        assert look(worker, to="nobody").startswith("200 -1 ")
+    assert look(others[0], "mark").startswith("200 1 sip:bob@phones.test 77 v ")
+    for worker in range(WORKERS):
+        until(lambda: look(worker) == "200 1 sip:bob@phones.test 77 v v 1 1")  # noqa: B023
+    assert look(others[1], "clear").startswith("200 1 sip:bob@phones.test 77 <null> ")
+    for worker in range(WORKERS):
+        until(lambda: look(worker) == "200 1 sip:bob@phones.test 77 <null> none 0 1")  # noqa: B023
+    look(others[0], "end")
+    for phone in (a, b):
+        phone.answer(phone.until("BYE"), "200 OK")
+    until(lambda: rpc(server, "dlg.stats_active")["ongoing"] == 0)
+    for phone in (a, b):
+        phone.close()
