@@ -60,7 +60,11 @@ class Pua(Publisher, Subscriber, Module):
         for record in self.records:
             if record.expires - self.p.update_period >= now:
                 continue
-            if record.watcher:
+            if record.desired and record.desired <= now:
+                # nobody wants it any longer
+                if record.expires <= now:
+                    self.records.delete(record)
+            elif record.watcher:
                 self.refresh_subscription(record, now)
             else:
                 self.refresh_publication(record, now)

@@ -13,7 +13,7 @@ from kamc.errors import SipError
 from kamc.runtime.markup import with_version
 from kamc.runtime.sip.message import SipMessage
 from stdlib_modules.pua import bodies
-from stdlib_modules.pua.records import EVENTS, Record, Records
+from stdlib_modules.pua.records import EVENTS, Record, Records, lifetime
 
 #: seconds that a publication is asked to last beyond what was wanted, and one after a 412 more than that
 _MARGIN: Final = 1
@@ -110,7 +110,7 @@ class Publisher:
 
     def _send(self, record: Record, what: Publication) -> None:
         body, record = self._prepared(record, what)
-        seconds = self.p.default_expires if what.expires < 0 else max(what.expires, self.p.min_expires) if what.expires else 0
+        seconds = lifetime(self.p, what.expires)
         wall = self.rt.wall_time()
         record = replace(record, desired=wall + seconds if what.expires > 0 else 0, extra_headers=what.extra_headers or record.extra_headers,
                          proxy=what.proxy or record.proxy, version=record.version + 1)  # fmt: skip
@@ -141,16 +141,16 @@ class Publisher:
             return
         etag = (reply.value("sip-etag") or "").strip() if reply is not None else ""
         seconds = (reply.value("expires") or "").strip() if reply is not None else ""
-        lifetime = int(seconds) if seconds.isdecimal() else 0
+        granted = int(seconds) if seconds.isdecimal() else 0
         try:
-            if code < 300 and etag and lifetime:
-                self.records.put(replace(record, etag=etag, expires=self.rt.wall_time() + lifetime))
+            if code < 300 and etag and granted:
+                self.records.put(replace(record, etag=etag, expires=self.rt.wall_time() + granted))
             else:
                 self._refused(record, what, code)
         finally:
             self._go_on(record.key)
         if what.answered is not None:
-            what.answered(code, etag, lifetime)
+            what.answered(code, etag, granted)
 
     def _refused(self, record: Record, what: Publication, code: int) -> None:
         """It is over; a publication that the other side has forgotten begins anew, when there is something to say."""
@@ -177,10 +177,6 @@ class Publisher:
 
     def refresh_publication(self, record: Record, now: float) -> None:
         """Its time is nearly over."""
-        if record.desired and record.desired <= now:
-            if record.expires <= now:
-                self.records.delete(record)
-            return
         if record.key in self.waiting:
             return
         left = round(record.desired - now) if record.desired else -1

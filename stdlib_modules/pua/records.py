@@ -47,6 +47,11 @@ class Record:
         return "\0".join((self.uri, self.watcher, self.event, str(self.flag), self.id))
 
 
+def lifetime(params: Any, expires: int) -> int:
+    """Seconds to ask for: ``default_expires`` for -1, 0 ends, anything else is at least ``min_expires``."""
+    return int(params.default_expires if expires < 0 else max(expires, params.min_expires) if expires else 0)
+
+
 _CODEC: Final = Codec(astuple, lambda row: Record(*row))
 
 

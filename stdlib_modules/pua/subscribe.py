@@ -9,7 +9,7 @@ from typing import Any, Final
 from kamc.errors import SipError
 from kamc.runtime.sip.addr import parse_addr_list
 from kamc.runtime.sip.message import SipMessage
-from stdlib_modules.pua.records import EVENTS, Record, Records
+from stdlib_modules.pua.records import EVENTS, Record, Records, lifetime
 
 #: seconds that a subscription is asked to last beyond what was wanted
 _MARGIN: Final = 10
@@ -47,7 +47,7 @@ class Subscriber:
         record = self.records.get(record.key) or record
         if record.key in self.asked or (not record.call_id and wish.expires == 0):
             return False
-        seconds = self.p.default_expires if wish.expires < 0 else max(wish.expires, self.p.min_expires) if wish.expires else 0
+        seconds = lifetime(self.p, wish.expires)
         desired = self.rt.wall_time() + seconds if wish.expires > 0 else 0
         self._renew(replace(record, contact=wish.contact or record.contact or wish.watcher, extra_headers=wish.extra_headers or record.extra_headers,
                             proxy=wish.proxy or record.proxy, desired=desired), seconds)  # fmt: skip
@@ -81,8 +81,8 @@ class Subscriber:
             return
         self.asked.discard(record.key)
         text = (reply.value("expires") or "").strip() if reply is not None else ""
-        lifetime = int(text) if text.isdecimal() else 0
-        if code >= 300 or reply is None or not seconds or not lifetime:
+        granted = int(text) if text.isdecimal() else 0
+        if code >= 300 or reply is None or not seconds or not granted:
             self.records.delete(record)
             if code >= 300:
                 self.rt.log.error("pua: SUBSCRIBE to %s was answered %d", record.uri, code)
@@ -92,15 +92,11 @@ class Subscriber:
         if not record.to_tag:
             found = [a.uri for header in reply.all("record-route") for a in parse_addr_list(header[2]) or ()]
             routes = ", ".join(f"<{uri}>" for uri in reversed(found))
-        self.records.put(replace(record, to_tag=reply.to_tag, expires=self.rt.wall_time() + lifetime, routes=routes, version=record.version + 1,
+        self.records.put(replace(record, to_tag=reply.to_tag, expires=self.rt.wall_time() + granted, routes=routes, version=record.version + 1,
                                  remote_contact=contact.uri if contact is not None else record.remote_contact))  # fmt: skip
 
     def refresh_subscription(self, record: Record, now: float) -> None:
         """Its time is nearly over."""
-        if record.desired and record.desired <= now:
-            if record.expires <= now:
-                self.records.delete(record)
-            return
         if record.key not in self.asked:
             self._renew(record, round(record.desired - now) if record.desired else self.p.default_expires)
 

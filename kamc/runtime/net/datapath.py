@@ -77,7 +77,8 @@ class Datapath(Destinations):
     # -- in --------------------------------------------------------------------------------------------------------------
 
     def received(self, data: bytes, listener: Listener, address: tuple[Any, ...], conn: int = 0, proto: str = "", *, own: bool = False) -> None:
-        """A datagram, or a framed message of a stream; ``proto`` when it is not the listener's. ``own``: another worker has handed it over."""
+        """A datagram, or a framed message of a stream; ``proto`` when it is not the listener's. ``own``: another worker has handed it over.
+        Long and flat, since the order of its checks is the path of a message."""
         if len(data) < 10:
             return  # keep-alives and stray bytes
         hooks = self.hooks

@@ -16,7 +16,6 @@ from typing import Final
 from kamc.runtime.net.steer import HASHED, PRIME, SPREAD
 
 _SO_ATTACH_REUSEPORT_CBPF: Final = 51
-_MOST_INSTRUCTIONS: Final = 4096
 #: how far into a request the program looks for the Call-ID, in bytes: kernels before 6.9 take only small programs
 _REACHES: Final = (768, 512, 320, 160)
 #: where the branch of a reply may begin: behind the status line and the name of the header

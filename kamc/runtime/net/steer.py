@@ -63,11 +63,11 @@ def call_of(data: bytes) -> bytes:
     return found[1] if found is not None else b""
 
 
-def owner(data: bytes, count: int) -> int:
-    """The worker, of ``count``, that a message belongs to; -1 when whoever has it may keep it."""
+def owner(data: bytes, count: int, there: Callable[[int], bool] | None = None) -> int:
+    """The worker, of ``count``, that a message belongs to; -1 when whoever has it may keep it. ``there`` says who else may have sent requests."""
     number = sender_of(data)
     if number >= 0:
-        return number if number < count else -1
+        return number if number < count or (there is not None and there(number)) else -1
     call_id = call_of(data)
     return owner_of(call_id, count) if call_id else -1
 

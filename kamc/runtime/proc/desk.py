@@ -10,13 +10,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from kamc.runtime.proc import control
 from kamc.runtime.proc.digest import print_of
 
 if TYPE_CHECKING:
     from kamc.runtime.proc.supervisor import Supervisor
+
+#: request on the control socket → its argument
+_ARGUMENTS: Final = {"reload": "dry_run", "workers": "count"}
 
 
 class Watcher:
@@ -143,7 +146,8 @@ class Desk:
 
     def _request(self, request: dict[str, Any], answer: control.Answer) -> None:
         if request.get("do") != "rpc":
-            self.asked(str(request.get("do")), [request.get("count") if request.get("do") == "workers" else request.get("dry_run")], answer)
+            what = str(request.get("do"))
+            self.asked(what, [request.get(_ARGUMENTS.get(what, ""))], answer)
             return
         method, params = request.get("method"), request.get("params", [])
         handle = next(iter(self.supervisor.workers.values()), None)

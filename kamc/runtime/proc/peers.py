@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
-from kamc.runtime.net.steer import MOST_WORKERS, call_of, holder_of, owner_of, owner_of_call, sender_of
+from kamc.runtime.net.steer import MOST_WORKERS, call_of, holder_of, owner, owner_of_call, sender_of
 from kamc.runtime.proc.roll import Roll
 from kamc.runtime.rpc.fault import RpcFault
 from kamc.runtime.rpc.values import plain
@@ -112,14 +112,8 @@ class Peers:
 
     def _owner(self, data: bytes) -> int:
         """The worker that owns a message, -1 when whoever has it may keep it."""
-        number = sender_of(data)
-        if number >= 0:
-            return number if self.roll.there(number) else -1
-        call_id = call_of(data)
-        if not call_id:
-            return -1
-        held = self._held_call(call_id.decode("latin-1")) if self.roll.holds else None
-        return held if held is not None else owner_of(call_id, self.count)
+        held = self._held_call(call_of(data).decode("latin-1")) if self.roll.holds and sender_of(data) < 0 else None
+        return held if held is not None else owner(data, self.count, self.roll.there)
 
     def _held_call(self, call_id: str) -> int | None:
         return self.estate.holder_of_call(call_id) if self.estate is not None else None

@@ -80,13 +80,12 @@ class Worker:
         self.timers = TimerTable()
         #: the other workers of this server, when there are any
         self.peers = Peers(self, exchange, index) if exchange is not None else None
-        if self.peers is not None:
-            self.counters.of_others = self.peers.of_others
         #: what several servers share, when they do
         self.far = far
         self.store = (SharedStore(wall_clock, mirror, exchange.marks, index, far) if exchange is not None and mirror is not None
                       else LocalStore(wall_clock, mirror, far))  # fmt: skip
         if self.peers is not None:
+            self.counters.of_others = self.peers.of_others
             self.peers.estate = Estate(self, self.peers)
         self.shared: SharedVars | VarsOfAll = self.store.variables()
         #: the first worker of a server that starts: what is done once is done here
