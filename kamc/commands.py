@@ -150,18 +150,24 @@ def show_expanded(options: argparse.Namespace, path: str) -> int:
     return OK
 
 
-def _built(options: argparse.Namespace, path: str) -> tuple[dict[str, bytes] | None, str, list[str]]:
-    """A build in memory (None for a configuration with errors), its folder, and the files that it comes from, also those that are not there."""
+def _built(options: argparse.Namespace, path: str) -> tuple[dict[str, bytes] | None, str, dict[str, bytes]]:
+    """A build in memory (None for a configuration with errors), its folder, and the files that it comes from, with digests of what they
+    held; empty ones for those that are not there."""
     if os.path.isdir(path):
+        from kamc.runtime.proc.digest import print_of
         from kamc.runtime.program import read_artifact
 
-        return read_artifact(Path(path)), os.path.abspath(path), [os.path.abspath(os.path.join(path, "manifest.json"))]
+        manifest = os.path.abspath(os.path.join(path, "manifest.json"))
+        watched = {manifest: print_of(manifest)}
+        return read_artifact(Path(path)), os.path.abspath(path), watched
     from kamc.codegen.package import build_files
 
     compiled = compiled_from(options, path)
     report(compiled.diagnostics)
-    sources = (*compiled.unit.cfg.sources, *compiled.unit.cfg.absent) if compiled.unit is not None else ()
-    watched = list(dict.fromkeys(os.path.abspath(s) for s in (path, *sources)))
+    watched = {os.path.abspath(path): b""}
+    if compiled.unit is not None:
+        cfg = compiled.unit.cfg
+        watched |= {os.path.abspath(name): b"" for name in cfg.absent} | {os.path.abspath(file.name): file.digest() for file in cfg.files}
     base = os.path.dirname(os.path.abspath(path))
     if compiled.program is None:
         return None, base, watched

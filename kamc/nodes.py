@@ -340,7 +340,6 @@ class CfgFile(Node):
 
     items: tuple[Item, ...]
     defines: tuple[tuple[str, str | None], ...] = ()
-    sources: tuple[str, ...] = ()
     kamailio_mode: bool = True
     #: the text of the file and of its includes
     files: tuple[SourceFile, ...] = ()

@@ -360,5 +360,5 @@ def parse_text(
                 break
     pp.check_balance(lexer.end_span())
     whole = Span(entry, 0, len(text))
-    return n.CfgFile(span=whole, items=tuple(grammar.items), defines=tuple(sorted(pp.defines.items())), sources=tuple(f.name for f in pp.files),
-                     kamailio_mode=lexer.mode == "KAMAILIO", files=tuple(pp.files), unused=pp.unused(), asked=frozenset(pp.asked), absent=tuple(pp.absent))  # fmt: skip
+    return n.CfgFile(span=whole, items=tuple(grammar.items), defines=tuple(sorted(pp.defines.items())), kamailio_mode=lexer.mode == "KAMAILIO",
+                     files=tuple(pp.files), unused=pp.unused(), asked=frozenset(pp.asked), absent=tuple(pp.absent))  # fmt: skip

@@ -6,6 +6,7 @@ computed on demand (1-based, a tab is one column, as Kamailio counts).
 
 from __future__ import annotations
 
+import hashlib
 import re
 from bisect import bisect_right
 from dataclasses import dataclass, field
@@ -41,6 +42,10 @@ class SourceFile:
         starts = self._line_starts()
         line = bisect_right(starts, offset)
         return line, offset - starts[line - 1] + 1
+
+    def digest(self) -> bytes:
+        """SHA-256 of its bytes, as they were read."""
+        return hashlib.sha256(self.text.encode("latin-1")).digest()
 
     def line(self, number: int) -> str:
         """The text of a line without its line end."""

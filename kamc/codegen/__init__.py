@@ -40,7 +40,8 @@ class GeneratedProgram:
     constants: list[tuple[str, str]]
     helpers: list[str]
     params: dict[str, Any]
-    sources: list[str]
+    #: SHA-256 of every file of the configuration, by its relative name
+    sources: dict[str, str]
 
 
 #: core functions and conditions that may ask a name server
@@ -70,9 +71,10 @@ def generate(unit: Unit, entry: str) -> GeneratedProgram:
         helpers |= compiler.helpers
         core |= compiler.core
     hoisted = sorted((k, v) for k, v in constants.by_name.items() if v)
-    waits = not core.isdisjoint(_RESOLVING) or any(use.decl is not None and use.decl.waits for use in unit.calls.values())
+    # whoever traces statements may hold a run up before any of them
+    waits = bool(unit.tracer) or not core.isdisjoint(_RESOLVING) or any(use.decl is not None and use.decl.waits for use in unit.calls.values())
     params = _params(unit, base) | {"vars": sorted(slots), "uses_rc": uses_rc, "waits": waits}
-    sources = [relative(s, base) for s in dict.fromkeys(unit.cfg.sources)]
+    sources = {relative(file.name, base): file.digest().hex() for file in unit.cfg.files}
     return GeneratedProgram(base, os.path.basename(entry), modules, hoisted, sorted(helpers), params, sources)
 
 

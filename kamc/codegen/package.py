@@ -20,14 +20,6 @@ from kamc.codegen.render import render_constants, render_module, render_params
 FORMAT = 1
 
 
-def source_digests(program: GeneratedProgram) -> dict[str, str]:
-    """SHA-256 of every source file."""
-    out = {}
-    for name in program.sources:
-        out[name] = hashlib.sha256(Path(program.base or ".", name).read_bytes()).hexdigest()
-    return out
-
-
 def build_files(program: GeneratedProgram, defines: Mapping[str, str | None], options: Mapping[str, Any], *, readable: bool = True) -> dict[str, bytes]:
     """All files of the artefact by relative name. The same input gives the same bytes.
 
@@ -38,8 +30,7 @@ def build_files(program: GeneratedProgram, defines: Mapping[str, str | None], op
 
 
 def _build_files(program: GeneratedProgram, defines: Mapping[str, str | None], options: Mapping[str, Any], readable: bool) -> dict[str, bytes]:
-    digests = source_digests(program)
-    key = hashlib.sha256(json.dumps([digests, sorted(defines.items(), key=str), __version__], sort_keys=True).encode()).digest()
+    key = hashlib.sha256(json.dumps([program.sources, sorted(defines.items(), key=str), __version__], sort_keys=True).encode()).digest()
     files: dict[str, bytes] = {}
     line_map: dict[str, Any] = {}
     for kind in sorted(program.modules):
@@ -58,7 +49,7 @@ def _build_files(program: GeneratedProgram, defines: Mapping[str, str | None], o
         files["map.json"] = _json(line_map)
     files["manifest.json"] = _json({
         "format": FORMAT, "kamc": __version__, "python": f"{sys.version_info.major}.{sys.version_info.minor}", "entry": program.entry,
-        "sources": digests, "defines": dict(sorted(defines.items())), "options": dict(sorted(options.items())),
+        "sources": program.sources, "defines": dict(sorted(defines.items())), "options": dict(sorted(options.items())),
         "modules": program.params["modules"], "routes": [r[:3] for r in program.params["routes"]], "helpers": program.helpers,
         "digest": hashlib.sha256(b"".join(files[f] for f in sorted(files))).hexdigest(),
     })  # fmt: skip

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kamc.runtime.proc import watch
+from kamc.runtime.proc.digest import print_of
 from kamc.runtime.proc.watch import Watch, folders_of
 
 
@@ -19,7 +20,9 @@ class Ear:
     def __init__(self, *paths: Path) -> None:
         self.count = 0
         self._heard = threading.Semaphore(0)
-        self.watch = Watch([str(p) for p in paths], self._changed)
+        self.watch = Watch(self._changed)
+        for path in paths:
+            self.watch.add(str(path), print_of(str(path)))
         self.thread = threading.Thread(target=self.watch.run)
         self.thread.start()
 
@@ -139,8 +142,33 @@ def test_files_can_be_added(ear: Callable[..., Ear], tmp_path: Path) -> None:
     later = tmp_path / "sub" / "later.cfg"
     later.write_text("one")
     heard = ear(tmp_path / "kamailio.cfg")
-    heard.watch.add([str(later)])
+    heard.watch.add(str(later), print_of(str(later)))
     later.write_text("two")
+    assert heard.hears()
+
+
+def test_what_changed_between_reading_and_watching_is_a_change(ear: Callable[..., Ear], tmp_path: Path) -> None:
+    heard = ear(tmp_path / "kamailio.cfg")
+    (tmp_path / "came.cfg").write_text("now")
+    (tmp_path / "is.cfg").write_text("as before")
+    heard.watch.add(str(tmp_path / "is.cfg"), print_of(str(tmp_path / "is.cfg")))
+    assert heard.is_quiet()
+    heard.watch.add(str(tmp_path / "came.cfg"), b"")
+    assert heard.hears()
+
+
+def test_a_folder_that_comes_with_its_file(ear: Callable[..., Ear], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is written after its content was looked at and before its folder is watched."""
+    local = tmp_path / "conf" / "local.cfg"
+    heard = ear(local)
+    schedule = heard.watch.observer.schedule
+
+    def late(handler: object, folder: str, **options: bool) -> object:
+        local.write_text("one")
+        return schedule(handler, folder, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(heard.watch.observer, "schedule", late)
+    local.parent.mkdir()
     assert heard.hears()
 
 

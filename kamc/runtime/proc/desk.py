@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import selectors
 import socket
@@ -28,31 +29,21 @@ class Watcher:
     def __init__(self, desk: Desk, changed: Callable[[], None]) -> None:
         self.desk, self.changed = desk, changed
         self.process: subprocess.Popen[str] | None = None
-        #: what files held when somebody read them, until the process looks after them
-        self.held: dict[str, bytes] = {}
 
-    def remember(self, paths: list[str]) -> None:
-        """They have just been read: what happens from now on is a change, also before the process has begun to watch."""
-        for path in paths:
-            self.held.setdefault(path, print_of(os.path.join(self.desk.supervisor.folder, path)))
+    def add(self, prints: dict[str, bytes]) -> None:
+        """More files, with digests of what they held when somebody read them: what is different from that is a change."""
+        if self.process is None or self.process.poll() is not None:
+            self.process = self._start()
+        assert self.process.stdin is not None
+        with contextlib.suppress(OSError):
+            self.process.stdin.write("".join(json.dumps([path, digest.hex()]) + "\n" for path, digest in prints.items()))
+            self.process.stdin.flush()
 
-    def _began(self) -> None:
-        held, self.held = self.held, {}
-        if any(print_of(os.path.join(self.desk.supervisor.folder, path)) != before for path, before in held.items()):
-            self.changed()
-
-    def add(self, paths: list[str]) -> None:
-        """More files."""
-        if self.process is not None and self.process.poll() is None:
-            assert self.process.stdin is not None
-            with contextlib.suppress(OSError):
-                self.process.stdin.write("".join(f"{path}\n" for path in paths))
-                self.process.stdin.flush()
-            return
-        self.process = subprocess.Popen([sys.executable, "-m", "kamc.runtime.proc.watch", *paths], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                        cwd=self.desk.supervisor.reloader.folder, process_group=0)  # fmt: skip
-        assert self.process.stdout is not None
-        out = self.process.stdout
+    def _start(self) -> subprocess.Popen[str]:
+        process = subprocess.Popen([sys.executable, "-m", "kamc.runtime.proc.watch"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                   cwd=self.desk.supervisor.reloader.folder, process_group=0)  # fmt: skip
+        assert process.stdout is not None
+        out = process.stdout
 
         def readable() -> None:
             line = os.read(out.fileno(), 4096)
@@ -60,12 +51,10 @@ class Watcher:
                 self.desk.selector.unregister(out)
                 self.desk.log.error("the watcher has ended; changes are not noticed any more")
                 return
-            if b"ready" in line:
-                self._began()
-            if b"changed" in line:
-                self.changed()
+            self.changed()
 
         self.desk.selector.register(out, selectors.EVENT_READ, readable)
+        return process
 
     def close(self) -> None:
         if self.process is not None:
@@ -81,8 +70,6 @@ class Desk:
         self.control: socket.socket | None = None
         self.sources = Watcher(self, lambda: supervisor.reloader.ask("a file has changed"))
         self.data = Watcher(self, self._data_changed)
-        if supervisor.options.watch:
-            self.sources.remember(supervisor.options.watched)
         #: files of modules and the commands that read them; what they held
         self._data: dict[str, str] = {}
         self._prints: dict[str, bytes] = {}
@@ -173,10 +160,10 @@ class Desk:
 
     # -- watching --------------------------------------------------------------------------------------------------------
 
-    def watch(self, paths: list[str]) -> None:
-        """Reload when one of these files changes. Later calls add to them."""
-        if self.supervisor.options.watch and paths:
-            self.sources.add(paths)
+    def watch(self, prints: dict[str, bytes]) -> None:
+        """Reload when one of these files is not any more what was read of it. Later calls add to them."""
+        if self.supervisor.options.watch and prints:
+            self.sources.add(prints)
 
     def watch_data(self, commands: dict[str, str]) -> None:
         """Run the commands of files that change, which modules have read."""
@@ -184,9 +171,8 @@ class Desk:
             return
         folder = self.supervisor.reloader.folder
         self._data = {os.path.join(folder, path): command for path, command in commands.items()}
-        self._prints = {path: print_of(path) for path in self._data}
-        self.data.remember(list(self._data))
-        self.data.add(list(self._data))
+        self._prints = {path: self._prints.get(path) or print_of(path) for path in self._data}
+        self.data.add(self._prints)
 
     def _data_changed(self) -> None:
         for path, command in self._data.items():

@@ -45,8 +45,8 @@ class Options:
     argv: list[str] = field(default_factory=list)
     #: compiles the configuration again, into a file whose name is put behind it; empty when there is nothing to compile
     rebuild: list[str] = field(default_factory=list)
-    #: reload when a file of the configuration changes; the files
+    #: reload when a file of the configuration changes; the files, with digests of what was read
     watch: bool = False
-    watched: list[str] = field(default_factory=list)
+    watched: dict[str, bytes] = field(default_factory=dict)
     #: have modules read their data files again when those change
     watch_data: bool = False

@@ -149,7 +149,7 @@ class Reloader:
                 data = file.read()
         finally:
             os.unlink(one.out)
-        files, one.base, watched = marshal.loads(data) if data else (None, "", [])
+        files, one.base, watched = marshal.loads(data) if data else (None, "", {})
         self.supervisor.desk.watch(watched)
         if status != 0 or files is None:
             self._end(one, said or f"the compiler ended with status {status}")

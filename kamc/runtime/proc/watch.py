@@ -1,18 +1,21 @@
 """A process that watches files and says when they have changed: one line on stdout for each change, when it has settled.
 
-    python -m kamc.runtime.proc.watch FILE...
+    python -m kamc.runtime.proc.watch
 
 Folders are watched, not files: editors write beside and rename, truncate and write, or exchange a symbolic link (Kubernetes config maps). What
-counts is the content that a path leads to; a file that is not there yet may come. More paths are read from stdin, one a line; its end ends
-the process.
+counts is the content that a path leads to; a file that is not there yet may come. The paths are read from stdin, one a line, as JSON: the
+path and the digest (hexadecimal SHA-256, empty for no file) of what whoever asks has read, since it may have changed before anybody watched.
+The end of stdin ends the process.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
@@ -49,19 +52,20 @@ def folders_of(path: str) -> set[str]:
 class Watch(FileSystemEventHandler):
     """``changed`` is called, in a thread of its own, when contents have changed and then nothing has for ``SETTLE`` seconds."""
 
-    def __init__(self, paths: list[str], changed: Any) -> None:
+    def __init__(self, changed: Callable[[], None]) -> None:
         self.changed = changed
         self.paths: dict[str, bytes] = {}
         self.stirred, self.ended = threading.Event(), threading.Event()
         self.observer = Observer()
+        # an observer that starts while another thread schedules may leave the folder out
+        self.observer.start()
         self._folders: set[str] = set()
         self._lock = threading.Lock()
-        self.add(paths)
 
-    def add(self, paths: list[str]) -> None:
+    def add(self, path: str, digest: bytes) -> None:
+        """Another file, and what was read of it. One that is watched already is looked at again, too."""
         with self._lock:
-            for path in paths:
-                self.paths.setdefault(path, print_of(path))
+            self.paths.setdefault(path, digest)
             self._watch_folders()
         self.stirred.set()
 
@@ -72,6 +76,8 @@ class Watch(FileSystemEventHandler):
             except OSError as err:
                 print(f"kamc: cannot watch {folder}: {err}", file=sys.stderr)
             self._folders.add(folder)
+            # what happened in it before has told nobody
+            self.stirred.set()
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         if event.event_type not in ("opened", "closed_no_write"):
@@ -79,9 +85,6 @@ class Watch(FileSystemEventHandler):
 
     def run(self) -> None:
         """Until ``ended`` is set."""
-        self.observer.start()
-        # what happened before that has told nobody
-        self.stirred.set()
         while not self.ended.is_set():
             if self.stirred.wait(LOOK):
                 while self.stirred.is_set() and not self.ended.is_set():
@@ -105,23 +108,23 @@ class Watch(FileSystemEventHandler):
         self.stirred.set()
 
 
-def main(paths: list[str]) -> int:
+def main() -> int:
     def say() -> None:
         try:
             print("changed", flush=True)
         except OSError:
             watch.stop()
 
-    watch = Watch(paths, say)
+    watch = Watch(say)
     thread = threading.Thread(target=watch.run)
     thread.start()
-    print("ready", flush=True)
     for line in sys.stdin:
-        watch.add([line.rstrip("\n")])
+        path, digest = json.loads(line)
+        watch.add(path, bytes.fromhex(digest))
     watch.stop()
     thread.join()
     return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(main())

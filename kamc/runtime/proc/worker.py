@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import faulthandler
 import gc
-import os
 import secrets
 import signal
 import socket
@@ -115,7 +114,6 @@ class Worker:
         self.repeating: list[Repeating] = []
         self._wake: asyncio.TimerHandle | None = None
         self._wake_at = 0.0
-        self.pids: Callable[[], list[int]] = lambda: [os.getpid()]
 
     # -- generation ------------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,9 @@
-"""Module debugger: each action as it runs, variables and messages as they are, log levels of single modules.
+"""Module debugger: each action as it runs, stops before it, variables and messages as they are, log levels of single modules.
+
+``breakpoints`` runs that stand before an action.
 
 https://www.kamailio.org/docs/modules/stable/modules/debugger.html. A program that is compiled with the module has a call before every statement; without it
-there is none. The line is the one on which the statement begins (Kamailio shows the one on which it ends). Stopping at a breakpoint is pdb's job here.
+there is none. The line is the one on which the statement begins (Kamailio shows the one on which it ends). At a breakpoint a run stands, not the worker.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import syslog
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from kamc.declare import ANY, Module, Routes, Spread, function, modparam, rpc
 from kamc.declare.argtypes import Lit
@@ -17,6 +19,7 @@ from kamc.errors import ConfigError
 from kamc.runtime.context import Ctx
 from kamc.runtime.rpc.fault import RpcFault
 from kamc.runtime.sip.edits import apply_edits
+from stdlib_modules.debugger.breakpoints import Breakpoints
 
 _DEFAULT_MASK: Final = 31
 _NULL, _AVP, _SCRIPT, _XAVP, _OTHER = 1, 2, 4, 8, 16
@@ -25,7 +28,10 @@ _FACILITIES: Final = {name: getattr(syslog, name) for name in (
     "LOG_AUTH", "LOG_CRON", "LOG_DAEMON", "LOG_KERN", "LOG_LOCAL0", "LOG_LOCAL1", "LOG_LOCAL2", "LOG_LOCAL3", "LOG_LOCAL4", "LOG_LOCAL5", "LOG_LOCAL6",
     "LOG_LOCAL7", "LOG_LPR", "LOG_MAIL", "LOG_NEWS", "LOG_SYSLOG", "LOG_USER", "LOG_UUCP",
 )}  # fmt: skip
-_PDB: Final = "kamc does not stop at breakpoints: run the configuration under pdb"
+#: commands of dbg.bp that need a process, and a variable
+_OF_ONE: Final = frozenset({"keep", "next", "move", "show", "eval", "log"})
+_OF_VALUE: Final = frozenset({"eval", "log"})
+_OF_ALL: Final = frozenset({"on", "off", "release"})
 
 
 def facility(text: str) -> int:
@@ -39,7 +45,6 @@ def facility(text: str) -> int:
 class Debugger(Module):
     name = "debugger"
     traces = True
-    kept: ClassVar[tuple[str, ...]] = ("tracing",)
     tuning_params = ("step_usleep", "step_loops", "cfgpkgcheck")
     ignored_params = ("log_assign",)
 
@@ -61,6 +66,7 @@ class Debugger(Module):
         super().__init__(rt)
         self.levels: dict[str, int] = {}
         self.facilities: dict[str, int] = {}
+        self.breakpoints = Breakpoints()
 
     @modparam("mod_level")
     def set_level(self, text: str) -> None:
@@ -78,8 +84,6 @@ class Debugger(Module):
 
     def mod_init(self) -> None:
         p = self.p
-        if p.breakpoint:
-            raise ConfigError(f"debugger: breakpoint: {_PDB}")
         if p.cfgtest:
             raise ConfigError("debugger: cfgtest is not implemented by kamc: kamc check and coverage do that")
         try:
@@ -87,9 +91,13 @@ class Debugger(Module):
         except ValueError as err:
             raise ConfigError(f"debugger: log_facility: {err}") from None
         self.tracing = bool(p.cfgtrace)
+        self.breakpoints.on = bool(p.breakpoint)
 
     def activate(self, previous: Any) -> None:
         self.carry(previous, "tracing", "cfgtrace")
+        if previous is not None:
+            previous.breakpoints.on = previous.breakpoints.on if previous.p.breakpoint == self.p.breakpoint else bool(self.p.breakpoint)
+            self.breakpoints = previous.breakpoints
         self.rt.log.levels = self.levels if self.p.mod_level_mode else {}
         self.rt.log.facilities = self.facilities if self.p.mod_facility_mode else {}
 
@@ -101,11 +109,16 @@ class Debugger(Module):
 
     def trace(self, ctx: Ctx, block: str, file: str, line: int, kind: int, action: str) -> None:
         """Generated code calls this before each statement. ``kind`` is Kamailio's number of the action, 0 where it has one of its own."""
+        if self.tracing:
+            where = "" if self.p.cfgtrace_format else f"c=[{file}] "
+            self._say(f"{block} {where}l={line} a={kind} n={action}")
+        if self.breakpoints.active:
+            self.breakpoints.reach(self.rt, ctx, f"[{file}:{line}] a={kind} n={action}", self._say)
+
+    def _say(self, text: str) -> None:
         log = self.rt.log
-        if not self.tracing or self.p.log_level > log.level:
-            return
-        where = "" if self.p.cfgtrace_format else f"c=[{file}] "
-        log.say(self.p.log_level, f"{self.p.log_prefix}dbg_cfg_trace(): {block} {where}l={line} a={kind} n={action}", self.p.log_level_name, self.facility)
+        if self.p.log_level <= log.level:
+            log.say(self.p.log_level, f"{self.p.log_prefix}dbg_cfg_trace(): {text}", self.p.log_level_name, self.facility)
 
     # -- functions -------------------------------------------------------------------------------------------------------
 
@@ -121,7 +134,7 @@ class Debugger(Module):
 
     @function(ANY)
     def dbg_breakpoint(self, ctx: Ctx, mode: Lit) -> int:
-        """Does not stop, as with Kamailio unless parameter ``breakpoint`` is set."""
+        """By itself it stops nobody, as in Kamailio: with breakpoints on, a run stands before it as before any other action."""
         return 1
 
     @function(ANY)
@@ -167,29 +180,87 @@ class Debugger(Module):
 
     # -- commands --------------------------------------------------------------------------------------------------------
 
+    @staticmethod
+    def _mine(pid: int | str | None) -> bool:
+        """Whether a command is for this process. Raises RpcFault where another one is meant."""
+        if pid is None:
+            return False
+        try:
+            if int(pid) == os.getpid():
+                return True
+        except ValueError:
+            pass
+        raise RpcFault(500, "No such pid")
+
     @rpc("dbg.trace", spread=Spread.EVERY)
-    def rpc_trace(self, command: str | None = None) -> str:
-        """Switch the trace of actions on or off."""
+    def rpc_trace(self, command: str | None = None, pid: int | str | None = None) -> str:
+        """on|off [PID]: switch the trace of actions."""
         if command is None:
             raise RpcFault(500, "Config trace command missing")
         if command not in ("on", "off"):
             raise RpcFault(500, "Unknown trace command")
+        self._mine(pid)
         self.tracing = command == "on"
         return "200 ok"
 
-    @rpc("dbg.bp")
-    def rpc_breakpoint(self, command: str | None = None, pid: int | None = None) -> str:
-        """Breakpoints: there are none, ``off`` is fine."""
+    @rpc("dbg.bp", spread=Spread.EVERY)
+    def rpc_breakpoint(self, command: str | None = None, pid: int | str | None = None, variable: str | None = None) -> str:
+        """on|off|release [PID], keep|show|next|move PID, eval|log PID VARIABLE: stand before each action, and go on."""
         if command is None:
             raise RpcFault(500, "Config breakpoint command missing")
-        if command != "off":
-            raise RpcFault(500, _PDB)
+        if command not in _OF_ONE and command not in _OF_ALL:
+            raise RpcFault(500, "Unknown inner command")
+        if not self._mine(pid) and command in _OF_ONE:
+            raise RpcFault(500, "Missing pid parameter")
+        if command in _OF_VALUE:
+            return self._value(command, variable)
+        return str(getattr(self, f"_bp_{command}")() or "200 ok")
+
+    def _bp_on(self) -> None:
+        self.breakpoints.on = True
+
+    def _bp_off(self) -> None:
+        self.breakpoints.clear()
+
+    def _bp_release(self) -> None:
+        self.breakpoints.release()
+
+    def _bp_keep(self) -> None:
+        self.rt.tell_peers(self.name, "_bp_off")
+
+    def _bp_show(self) -> str:
+        stop = self.breakpoints.first()
+        return f"at bkp {stop.action}" if stop is not None else ""
+
+    def _bp_next(self) -> str:
+        return self.breakpoints.next()
+
+    def _bp_move(self) -> None:
+        self.breakpoints.move()
+
+    def _value(self, command: str, variable: str | None) -> str:
+        """A variable of the run that stands; a text that is none is said in the log alone, as Kamailio has it."""
+        if not variable:
+            raise RpcFault(500, "pv param missing")
+        stop = self.breakpoints.first()
+        if stop is None:
+            return "200 ok"
+        try:
+            found = stop.evaluate(variable)
+        except ConfigError as err:
+            self._say(f"unable to get pv value for [{variable}]: {err}")
+            return "200 ok"
+        if command == "eval":
+            return found
+        self._say(f"breakpoint eval: {found}")
         return "200 ok"
 
     @rpc("dbg.ls", spread=Spread.JOIN)
-    def rpc_list(self) -> list[dict[str, int]]:
-        """The processes that run routes."""
-        return [{"entry": self.rt.worker.index, "pid": os.getpid(), "set": int(self.tracing), "state": 0, "in.pid": 0, "in.cmd": 0}]
+    def rpc_list(self, pid: int | str | None = None) -> list[dict[str, int]]:
+        """[PID]: the processes that run routes; ``set``: 1 traces, 2 stands before actions; ``state``: 0 no run stands, 1 before its first, 2 before a later one."""
+        self._mine(pid)
+        points = self.breakpoints
+        return [{"entry": self.rt.worker.index, "pid": os.getpid(), "set": int(self.tracing) | 2 * points.shown, "state": points.state, "in.pid": 0, "in.cmd": 0}]
 
     @rpc("dbg.set_mod_level", spread=Spread.EVERY)
     def rpc_set_level(self, module: str | None = None, level: int | None = None) -> str:
