@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-from kamc.runtime.proc.control import ask
 from tests.conftest import Server
-from tests.integration.test_reload import until
+from tests.integration.test_reload import rpc, until
 
 TEXT = """#!KAMAILIO
 debug=1
@@ -21,10 +19,6 @@ request_route {
 	sl_send_reply("200", "$var(x)");
 }
 """
-
-
-def rpc(server: Server, method: str, *params: Any) -> Any:
-    return ask(str(server.cfg.parent), {"do": "rpc", "method": method, "params": list(params)})
 
 
 def test_the_worker_in_which_a_run_stands(serve: Callable[..., Server]) -> None:

@@ -71,7 +71,8 @@ def test_switched_by_command(bench) -> None:
     assert call("dbg.trace", ["on"]) == "200 ok" and call("dbg.ls", []) == [{"entry": 0, "pid": os.getpid(), "set": 1, "state": 0, "in.pid": 0, "in.cmd": 0}]
     b.request("OPTIONS", branch="z9hG4bKx2")
     assert len(actions(b)) > 8
-    for command, params, text in (("dbg.trace", [], "missing"), ("dbg.trace", ["x"], "Unknown"), ("dbg.trace", ["on", 1], "No such pid"), ("dbg.ls", [1], "No such pid"), ("dbg.ls", ["x"], "No such pid"),
+    for command, params, text in (("dbg.trace", [], "missing"), ("dbg.trace", ["x"], "Unknown"), ("dbg.trace", ["on", 1], "No such pid"),
+                                  ("dbg.ls", [1], "No such pid"), ("dbg.ls", ["x"], "No such pid"),
                                   ("dbg.set_mod_level", ["tm"], "invalid"), ("dbg.set_mod_level", ["tm", 3], "cannot store"), ("dbg.reset_msgid", [], "reset_msgid is 0"),
                                   ("dbg.set_mod_facility", ["tm", "LOG_X"], "not found"), ("dbg.set_mod_facility", ["tm", "LOG_MAIL"], "cannot store"),
                                   ("dbg.get_mod_level", [], "invalid"), ("dbg.get_mod_facility", [], "invalid")):  # fmt: skip
