@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from datetime import datetime
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 from kamc.declare import Module, Routes, Spread, function, rpc
 from kamc.declare.pvspec import avp_name
@@ -43,12 +43,17 @@ class Drouting(Module):
         force_dns: int = 1
         enable_keepalive: int = 0
 
+    #: module keepalive where gateways that are down are left out
+    keepalive: Any = None
+
     def mod_init(self) -> None:
         p = self.p
         if p.sort_order not in (0, 1, 2):
             raise ConfigError("drouting: sort_order is 0 (as listed), 1 (any order in each set) or 2 (one of each set)")
         if p.enable_keepalive:
-            raise ConfigError("drouting: enable_keepalive needs module keepalive, which is not implemented: dispatcher probes destinations")
+            self.keepalive = self.rt.module("keepalive")
+            if self.keepalive is None:
+                raise ConfigError("drouting: enable_keepalive needs module keepalive")
         self.ruri_key, self.attrs_key = avp_name("drouting", "ruri_avp", self.p.ruri_avp) or "___dr_ruri__", avp_name("drouting", "attrs_avp", self.p.attrs_avp)
         self.random = random.Random()
         self.db = self.rt.database(p.db_url)
@@ -58,6 +63,12 @@ class Drouting(Module):
             self.table = self._load()
         except DbError as err:
             raise ConfigError(f"drouting: {err}") from None
+        self._watch()
+
+    def _watch(self) -> None:
+        """Have the gateways asked whether they are alive."""
+        if self.keepalive is not None:
+            self.keepalive.watch(self.name, [g.host for g in self.table.gateways.values()])
 
     def _load(self) -> RoutingTable:
         """Raises DbError."""
@@ -102,6 +113,11 @@ class Drouting(Module):
             self.rt.log.info("drouting: no rule of group %d for %s", group, user)
             return -1
         gateways = rule.gateways(self.p.sort_order, self.random)
+        if self.keepalive is not None:
+            gateways = [g for g in gateways if not self.keepalive.is_down(g.host, self.name)]
+            if not gateways:
+                self.rt.log.warning("drouting: no gateways available (all in state down)")
+                return -1
         try:
             targets = [(self._target(ruri, user, g), g.attrs) for g in gateways]
         except ValueError as err:
@@ -176,6 +192,7 @@ class Drouting(Module):
         """Read gateways and rules again; what cannot be read changes nothing."""
         try:
             self.table = self._load()
+            self._watch()
         except DbError as err:
             self.rt.log.error("drouting: %s", err)
             raise RpcFault(500, "Failed to load data") from None

@@ -111,6 +111,35 @@ def test_reload(routing: Routing) -> None:
     assert "1 sip:6@127.0.0.44" in b.log.lines
 
 
+def test_gateways_that_are_down_are_left_out(bench, tmp_path: Path) -> None:
+    params = ('loadmodule "keepalive.so"\nmodparam("keepalive", "ping_interval", 5)\nmodparam("drouting", "enable_keepalive", 1)\n')
+    routing = Routing(bench, tmp_path, params)
+    b = routing.load('do_routing("0"); xlog("$rc $ru\\n"); while (use_next_gw()) { xlog("$rc $ru\\n"); } exit;')
+
+    def routed(uri: str) -> list[str]:
+        b.log.lines.clear()
+        b.request("OPTIONS", uri)
+        return [line for line in b.log.lines if line[:1] in "-1"]
+
+    def listed() -> dict[str, int]:
+        return {row["uri"]: row["state"] for row in b.rpc("keepalive.list") if row["owner"] == "drouting"}
+
+    everyone = ["1 sip:129@127.0.0.1:7001", "1 sip:29@127.0.0.1:7002", "1 sip:009@127.0.0.1:7003;transport=tcp"]
+    assert routed("sip:129@h") == everyone and len(listed()) == 6
+    b.advance(1)
+    for ping in b.take():
+        b.reply(ping, "200 OK" if ":7002" in ping.first else "503 No")
+    # there is no socket to ask the third one from: nobody knows that it is down
+    assert routed("sip:129@h") == everyone[1:] and listed()["sip:127.0.0.1:7001"] == 2
+    assert routed("sip:99@h") == ["-1 sip:99@h"] and "drouting: no gateways available (all in state down)" in b.log.lines
+    # one goes, one comes, and what is known of the others stays
+    with sqlite3.connect(routing.path) as db:
+        db.execute("update dr_gateways set address = '127.0.0.44' where gwid = 4")
+    b.rpc("drouting.reload")
+    assert routed("sip:99@h") == ["1 sip:99@127.0.0.44"] and listed()["sip:127.0.0.44"] == 0
+    assert "sip:127.0.0.4" not in listed() and listed()["sip:127.0.0.1:7002"] == 1
+
+
 @pytest.mark.parametrize(("param", "value"), [("sort_order", "3"), ("enable_keepalive", "1"), ("ruri_avp", '"$var(x)"'), ("drr_table", '"nosuch"')])
 def test_parameters_that_are_wrong(bench, tmp_path: Path, param: str, value: str) -> None:
     with pytest.raises(ConfigError):
