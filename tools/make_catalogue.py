@@ -111,7 +111,7 @@ def main() -> int:
         "pvs_of_modules": core["pvs_of_modules"],
         "transformations": {f"{t['class']}.{n['name']}": {"module": t["module"], "args": n.get("args", []), "min": n.get("min_args")}
                             for t in core["transformations"] for n in t["names"]},
-        "cfg_groups": {g: {v["name"]: {k: v[k] for k in ("type", "min", "max") if k in v} for v in vs} for g, vs in core["cfg_groups"].items()},
+        "cfg_groups": {g: [{k: v[k] for k in ("name", "type", "min", "max", "readonly") if k in v} for v in vs] for g, vs in core["cfg_groups"].items()},
         "event_routes": core["event_routes_all"],
         "rpc": [name_of(r) for r in core["rpc"]],
     }  # fmt: skip

@@ -57,7 +57,7 @@ class VariableChecks:
         group, _, name = path.partition(".")
         name = name.split("[")[0]
         known = {(v.group, v.name) for v in self.unit.custom}
-        if (group, name) not in known and name not in catalogue.core()["cfg_groups"].get(group, {}):
+        if (group, name) not in known and name not in catalogue.cfg_group(group):
             close = difflib.get_close_matches(f"{group}.{name}", [f"{g}.{v}" for g, v in known], 1)
             self.sink.error("K0702", span, f"unknown custom variable {path}", hint=f"did you mean {close[0]}?" if close else None)
 

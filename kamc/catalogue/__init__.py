@@ -43,6 +43,12 @@ def core_params() -> dict[str, dict[str, Any]]:
     return out
 
 
+@lru_cache(maxsize=64)
+def cfg_group(name: str) -> dict[str, dict[str, Any]]:
+    """The runtime variables of a group of the cfg framework, in their order: type, least and greatest number. Empty for an unknown group."""
+    return {row["name"]: row for row in core()["cfg_groups"].get(name, ())}
+
+
 @lru_cache(maxsize=1)
 def functions() -> dict[str, tuple[str, ...]]:
     """Function name → modules that export it."""

@@ -71,8 +71,8 @@ def generate(unit: Unit, entry: str) -> GeneratedProgram:
         helpers |= compiler.helpers
         core |= compiler.core
     hoisted = sorted((k, v) for k, v in constants.by_name.items() if v)
-    # whoever traces statements may hold a run up before any of them
-    waits = bool(unit.tracer) or not core.isdisjoint(_RESOLVING) or any(use.decl is not None and use.decl.waits for use in unit.calls.values())
+    # whoever traces statements may hold a run up before any of them; a chosen group instance is put aside and ends with its run
+    waits = bool(unit.tracer) or "cfg_select" in core or not core.isdisjoint(_RESOLVING) or any(use.decl is not None and use.decl.waits for use in unit.calls.values())
     params = _params(unit, base) | {"vars": sorted(slots), "uses_rc": uses_rc, "waits": waits}
     sources = {relative(file.name, base): file.digest().hex() for file in unit.cfg.files}
     return GeneratedProgram(base, os.path.basename(entry), modules, hoisted, sorted(helpers), params, sources)

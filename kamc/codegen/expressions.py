@@ -376,7 +376,7 @@ class ExpressionCompiler(CoreConditions):
                     node = call("ctx.done", node)
             case n.CoreCall():
                 self.core.add(e.name)
-                node = call(f"core.{e.name}", name("ctx"), *(self._core_arg(a) for a in e.args))
+                node = call(f"core.{e.name}", name("ctx"), *(self._core_arg(e.name, at, a) for at, a in enumerate(e.args)))
             case n.RouteCall():
                 node = self._route_call(e)
             case _:
@@ -384,7 +384,9 @@ class ExpressionCompiler(CoreConditions):
         stamp(node, e.span)
         return node
 
-    def _core_arg(self, arg: n.Node) -> ast.expr:
+    def _core_arg(self, function: str, at: int, arg: n.Node) -> ast.expr:
+        if (function, at) == ("cfg_select", 1):
+            return self.as_int(self.value(arg))
         match arg:
             case n.Word():
                 return const(self.unit.flags[arg.text]) if arg.text in self.unit.flags else const(arg.text)

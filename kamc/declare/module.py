@@ -252,8 +252,13 @@ class Module:
 
     #: generated code calls ``trace(ctx, block, file, line, kind, action)`` before each statement
     traces: ClassVar[bool] = False
+    #: runtime variables (cfg framework) that have another name than the parameter
+    runtime_names: ClassVar[dict[str, str]] = {}
     #: methods that other servers on the same store may call: with the name of the sender and plain data
     between_servers: ClassVar[tuple[str, ...]] = ()
+
+    def setting_changed(self, name: str) -> None:
+        """A runtime variable has another value: what was computed from it has to follow."""
 
     def data_files(self) -> dict[str, str]:
         """Files that it has read, and the RPC command that reads them again: ``kamc run --watch-data`` calls it when one changes."""

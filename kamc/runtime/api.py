@@ -28,6 +28,7 @@ from kamc.runtime.net.steer import call_id_of
 from kamc.runtime.pv.bind import BoundPv, Getter, Setter, bind, bind_format
 from kamc.runtime.rpc.commands import Command
 from kamc.runtime.selects import bind_select
+from kamc.runtime.settings import Settings
 from kamc.runtime.sip.message import SipMessage
 from kamc.runtime.subst import Subst
 from kamc.runtime.tm.timers import Repeating
@@ -51,7 +52,7 @@ class Runtime:
         self.timers = worker.timers
         self.store = worker.store
         self.params: dict[str, Any] = {}
-        self.custom: dict[tuple[str, str], int | str] = {}
+        self.settings = Settings(self)
         self.modules: dict[str, Module] = {}
         self.functions: dict[tuple[str, str | None], Callable[[Ctx], Any]] = {}
         self.pv_decls: dict[str, tuple[Module, PvDecl]] = {}
@@ -160,9 +161,13 @@ class Runtime:
         self.server_header = (custom if custom is not None else f"Server: {self.signature()}") if on else ""
         custom = self.params.get("user_agent_header")
         self.user_agent = (custom if custom is not None else f"User-Agent: {self.signature()}") if on else ""
+        self.tag_prefix = hashlib.md5(f"{self.worker.secret}".encode(), usedforsecurity=False).hexdigest()
+
+    def params_changed(self) -> None:
+        """Core parameters are set, or one has another value while the server runs: what stands ready for each message follows."""
         #: what requests begin with: force_rport, local_rport and reply_to_via of the configuration
         self.request_defaults = {attribute: True for name, attribute in _REQUEST_DEFAULTS.items() if self.param(name)}
-        self.tag_prefix = hashlib.md5(f"{self.worker.secret}".encode(), usedforsecurity=False).hexdigest()
+        self.namespace["MAX_WHILE_LOOPS"] = self.param("max_while_loops")
 
     # -- for generated code ----------------------------------------------------------------------------------------------
 

@@ -255,9 +255,14 @@ class Core(Module):
         return 1
 
     def cfg_select(self, ctx: Ctx, group: str, instance: int) -> int:
+        """See an instance of a group of runtime variables until the run ends."""
+        if not self.rt.settings.select(group, instance):
+            self.rt.log.error("cfg_select: group instance '%s[%d]' does not exist", group, instance)
         return 1
 
     def cfg_reset(self, ctx: Ctx, group: str) -> int:
+        """See the group itself again."""
+        self.rt.settings.reset(group)
         return 1
 
     # -- stateless forwarding --------------------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ def load_program(files: Mapping[str, bytes], rt: Runtime, base: str) -> dict[str
     namespace |= {"__builtins__": __builtins__, **helpers(rt.compat)}
     namespace["rt"] = rt
     namespace["V"] = rt.vars
-    namespace["MAX_WHILE_LOOPS"] = rt.param("max_while_loops")
+    rt.params_changed()
     for name in params["vars"]:
         rt.vars.setdefault(name, 0)
     for name, module in rt.modules.items():
@@ -104,8 +104,8 @@ def _core_params(rt: Runtime, params: Mapping[str, Any]) -> None:
     for name, value in params["core"]:
         row = table.get(name)
         rt.params[row["name"] if row is not None else name] = value
-    for group, name, _instance, value, _description in params["custom"]:
-        rt.custom[(group, name)] = value
+    for row in params["custom"]:
+        rt.settings.declare(*row)
     rt.defines = dict(params["defines"])
     for proto, addresses, port in params["alias"]:
         for address in addresses:

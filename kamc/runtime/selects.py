@@ -51,7 +51,7 @@ def _resolve(rt: Runtime, steps: list[str | int]) -> Select:
     if head in _ADDRESS:
         key = _ADDRESS[head]
         return lambda ctx: _address_part(ctx.msg.value(key), rest)
-    if head in ("method", "call_id", "cseq", "callid", "msg", "ua", "user_agent", "src", "dst", "received", "via", "v", "cfg_get", "hf_value", "tm", "sys", "rr", "record_route", "route", "event", "content_length", "content_type", "expires", "max_forwards", "subject", "organization", "priority", "allow", "supported", "require", "proxy_require", "unsupported", "accept", "accept_encoding", "accept_language", "content_disposition", "session_expires", "min_se", "sip_if_match", "server", "status", "reason", "timestamp", "warning", "date", "authorization", "proxy_authorization", "www_authenticate", "proxy_authenticate"):  # noqa: E501
+    if head in ("method", "call_id", "cseq", "callid", "msg", "ua", "user_agent", "src", "dst", "received", "via", "v", "cfg_get", "cfg_selected", "hf_value", "tm", "sys", "rr", "record_route", "route", "event", "content_length", "content_type", "expires", "max_forwards", "subject", "organization", "priority", "allow", "supported", "require", "proxy_require", "unsupported", "accept", "accept_encoding", "accept_language", "content_disposition", "session_expires", "min_se", "sip_if_match", "server", "status", "reason", "timestamp", "warning", "date", "authorization", "proxy_authorization", "www_authenticate", "proxy_authenticate"):  # noqa: E501
         return _other(rt, head, rest)
     return _none
 
@@ -62,12 +62,13 @@ def _other(rt: Runtime, head: str, rest: list[str | int]) -> Select:
 
 
         def setting(ctx: Ctx) -> Value:
-            value = rt.custom.get((group, name))
-            if value is None and group == "core":
-                value = rt.log.level if name == "debug" else rt.param(name)
-            return str(value) if isinstance(value, int | str) else None
+            value = rt.settings.read(group, name)
+            return str(value) if value is not None else None
 
         return setting
+    if head == "cfg_selected" and rest:
+        chosen, key = rt.settings.selected, str(rest[0])
+        return lambda ctx: str(chosen.get(key, ""))
     if head == "method":
         return lambda ctx: ctx.msg.method
     if head in ("call_id", "callid"):

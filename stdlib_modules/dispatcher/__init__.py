@@ -5,7 +5,7 @@ Not there: overload control (``ds_oc_set_attrs``, ``ds_dsg_fetch``, ``$dsg``).
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from kamc.declare import ANY, Module, Routes, function, pv_class
 from kamc.declare.argtypes import Lit
@@ -35,6 +35,7 @@ _NO_ATTRS, _SOCKET_TEXT, _SOCKET_NAME, _NO_COUNT = 1, 2, 4, 1
 
 class Dispatcher(Sources, Probing, Commands, Module):
     name = "dispatcher"
+    runtime_names: ClassVar[dict[str, str]] = {n: f"ds_{n}" for n in ("inactive_threshold", "ping_reply_codes", "probing_threshold")}
     tuning_params = ("ds_dns_mode", "ds_dns_interval", "ds_dns_ttl", "ds_hash_check_interval", "ds_timer_mode")
 
     class Params:

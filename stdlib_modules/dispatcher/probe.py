@@ -25,12 +25,23 @@ class Probing:
         """Check the parameters. Raises ConfigError."""
         self.pinging = 1
         try:
-            #: the codes that mean alive; 2xx always do
-            self.good_codes = reply_codes(f"class=2;{self.p.ds_ping_reply_codes}")
+            self._read_codes()
         except ValueError as err:
             raise ConfigError(f"dispatcher: ds_ping_reply_codes: {err}") from None
         if self.p.ds_ping_interval > 0 and self.rt.module("tm") is None:
             raise ConfigError("dispatcher: ds_ping_interval needs module tm")
+
+    def _read_codes(self) -> None:
+        """Raises ValueError."""
+        #: the codes that mean alive; 2xx always do
+        self.good_codes = reply_codes(f"class=2;{self.p.ds_ping_reply_codes}")
+
+    def setting_changed(self, name: str) -> None:
+        if name == "ping_reply_codes":
+            try:
+                self._read_codes()
+            except ValueError as err:
+                self.rt.log.error("dispatcher: ping_reply_codes: %s", err)
 
     def child_init(self) -> None:
         if self.rt.previous is None and not self.rt.beginning:

@@ -8,6 +8,7 @@ from kamc.declare.pvspec import PvSpec
 from kamc.declare.values import Value, to_int, to_str
 from kamc.runtime.context import Ctx
 from kamc.runtime.pv.bind import BoundPv, inner_name
+from kamc.runtime.settings import Settings
 from stdlib_modules.pv.base import Vars
 
 
@@ -75,10 +76,10 @@ class ScriptVars(Vars):
     def pv_ccp(self, spec: PvSpec) -> BoundPv:
         """A core setting by ``group.name``."""
         group, _, name = (spec.inner or "").partition(".")
+        settings: Settings = self.rt.settings
 
         def get(ctx: Ctx) -> Value:
-            value = self.rt.log.level if (group, name) == ("core", "debug") else self.rt.custom.get((group, name), self.rt.param(name))
-            return value if isinstance(value, int | str) else None
+            return settings.read(group, name)
 
         return BoundPv(get)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from kamc.declare import Module
 from kamc.errors import ConfigError
@@ -15,6 +15,7 @@ from stdlib_modules.usrloc import Binding
 
 class Registrar(SaveFunctions, LookupFunctions, Module):
     name = "registrar"
+    runtime_names: ClassVar[dict[str, str]] = {"realm_pref": "realm_prefix"}
     depends = ("usrloc", "sl")
     # contacts are always told apart by their reg-id, as Kamailio's are
     ignored_params = ("regid_mode",)

@@ -13,7 +13,9 @@ import pytest
 
 from tests.conftest import ROOT, Server
 
-CASES = ROOT / "tests" / "cases" / "kamcmd"
+CASES = ROOT / "tests" / "cases"
+SEEN = ["1.1.1.1 5060  then 1.1.1.1 5060", "1.1.1.1 7000 1 then 1.1.1.1 5060", "2.2.2.2 5060 2 then 1.1.1.1 5060", *["1.1.1.1 5060  then 1.1.1.1 5060"] * 2]
+SEEN_LATER = ["1 1  then 1 1", "1 7000 1 then 1 1", "1 1  then 1 1", "1 1  then 1 1"]
 DESTINATIONS = "1 sip:127.0.0.1:6001 0 5 weight=50;duid=a\n1 sip:127.0.0.1:6002 8 0\n2 sip:127.0.0.1:6003\n"
 
 
@@ -24,10 +26,21 @@ def normal(line: str, folder: Path) -> str:
     return re.sub(r"\b(Mon|Tue|Wed|Thu|Fri|Sat|Sun) (Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)\b", "DAY MONTH", line)
 
 
+def different(case: str, folder: Path, normalised: Callable[[str], str]) -> list[tuple[str, list[str], list[str]]]:
+    """Commands of a case that show something else: what they show, and what they are to show."""
+    wrong = []
+    for row in json.loads((CASES / case / "commands.json").read_text()):
+        found = subprocess.run(["kamcmd", "-s", f"unix:{folder}/ctl", *row["command"].split(" ")], capture_output=True, text=True, errors="replace", timeout=20)
+        shown = [normalised(line) for line in (found.stdout + found.stderr).splitlines() if line.strip()]
+        if shown != row["output"]:
+            wrong.append((row["command"], shown, row["output"]))
+    return wrong
+
+
 @pytest.mark.skipif(shutil.which("kamcmd") is None, reason="kamcmd is not installed")
 def test_what_kamcmd_shows(serve: Callable[..., Server], tmp_path: Path) -> None:
     (tmp_path / "ds.list").write_text(DESTINATIONS)
-    server = serve((CASES / "kamailio.cfg").read_text().replace("RUN", str(tmp_path)))
+    server = serve((CASES / "kamcmd" / "kamailio.cfg").read_text().replace("RUN", str(tmp_path)))
     for method, uri, to, call_id in (("REGISTER", "sip:h.test", "<sip:bob@h.test>", "r"), ("OPTIONS", "sip:set@h.test", "<sip:bob@h.test>", "o"),
                                      ("INVITE", "sip:carol@h.test", "<sip:carol@h.test>", "inv")):  # fmt: skip
         port = server.sock.getsockname()[1]
@@ -35,10 +48,18 @@ def test_what_kamcmd_shows(serve: Callable[..., Server], tmp_path: Path) -> None
                 f"Call-ID: {call_id}\r\nCSeq: 1 {method}\r\nContact: <sip:bob@127.0.0.1:{port}>\r\nExpires: 600\r\nContent-Length: 0\r\n\r\n")  # fmt: skip
         server.sock.sendto(text.encode(), server.address)
         server.receive()
-    wrong = []
-    for case in json.loads((CASES / "commands.json").read_text()):
-        found = subprocess.run(["kamcmd", "-s", f"unix:{tmp_path}/ctl", *case["command"].split(" ")], capture_output=True, text=True, errors="replace", timeout=20)
-        shown = [normal(line, tmp_path) for line in (found.stdout + found.stderr).splitlines() if line.strip()]
-        if shown != case["output"]:
-            wrong.append((case["command"], shown, case["output"]))
-    assert wrong == []
+    assert different("kamcmd", tmp_path, lambda line: normal(line, tmp_path)) == []
+
+
+@pytest.mark.skipif(shutil.which("kamcmd") is None, reason="kamcmd is not installed")
+@pytest.mark.parametrize("workers", ["1", "3"])
+def test_runtime_variables(serve: Callable[..., Server], tmp_path: Path, workers: str) -> None:
+    """Groups, instances, types, ranges and delayed changes, each number as it is; what a route sees of them, before and afterwards."""
+    server = serve((CASES / "cfg_rpc" / "kamailio.cfg").read_text().replace("RUN", str(tmp_path)), "--workers", workers)
+
+    def seen(user: str) -> str:
+        return server.ask("OPTIONS", f"sip:{user}@127.0.0.1").partition("\r\n")[0].removeprefix("SIP/2.0 200 ")
+
+    assert [seen(user) for user in ("x", "1", "2", "3", "x")] == SEEN
+    assert different("cfg_rpc", tmp_path, str.rstrip) == []
+    assert [seen(user) for user in ("x", "1", "2", "7")] == SEEN_LATER
