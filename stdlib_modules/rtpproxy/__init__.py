@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from kamc.declare import ANY, Module, Spread, function, modparam, pv, rpc
+from kamc.declare.pvspec import avp_name
 from kamc.declare.routes import Routes
 from kamc.declare.values import to_str
 from kamc.errors import ConfigError, SipError
@@ -25,6 +26,9 @@ from stdlib_modules.rtpproxy.sdp import NOWHERE, Description, read, rewritten
 _FAILED, _RELAYED = -1, -2
 #: how long a call stays with its node, in seconds
 _KEEP: Final = 12 * 3600.0
+#: what ice_candidate_priority_avp says (2 without a value), and the priority of the relay's first candidate
+_PRIORITIES: Final = {0: 0, 1: 2197815295, 2: 16777215}
+_LOW: Final = 2
 _FLAGS: Final = re.compile(r"[12aborlfwxieIEtc3]|z\d*")
 
 
@@ -83,6 +87,8 @@ class Rtpproxy(Module):
         rtp_inst_pvar: str = ""
         db_url: str = ""
         table_name: str = "rtpproxy"
+        timeout_socket: str = ""
+        ice_candidate_priority_avp: str = ""
 
     def __init__(self, rt: Any) -> None:
         super().__init__(rt)
@@ -104,6 +110,7 @@ class Rtpproxy(Module):
         #: nodes that know the codecs of a stream, once they were asked
         self.knows_codecs: dict[str, bool] = {}
         self.extra_id: BoundPv | None = self.rt.pv_arg(p.extra_id_pv) if p.extra_id_pv else None
+        self.ice_key = avp_name("rtpproxy", "ice_candidate_priority_avp", p.ice_candidate_priority_avp)
         self.inst_pv: BoundPv | None = self.rt.pv_arg(p.rtp_inst_pvar) if p.rtp_inst_pvar else None
         self.rt.every(60.0, self.nodes.clean)
 
@@ -196,14 +203,26 @@ class Rtpproxy(Module):
         create, swapped = self._direction(ctx, flags, offer=offer)
         tags = [msg.to_tag, msg.from_tag] if swapped else [msg.from_tag, msg.to_tag]
         call_id = self._call_id(ctx, flags.branch)
-        if (not create and not msg.to_tag) or call_id is None:
+        priority = self._ice_priority(ctx)
+        if (not create and not msg.to_tag) or call_id is None or priority is None:
             return _FAILED
         places = self._places(ctx, description, flags, f"{'U' if create else 'L'}", call_id, [t for t in tags if t], ip)
         if places is None:
             return _FAILED
         at, text = found
-        ctx.add_edit(at, at + len(text), rewritten(description, places, "" if marked else mark))
+        ctx.add_edit(at, at + len(text), rewritten(description, places, "" if marked else mark, priority))
         return 1
+
+    def _ice_priority(self, ctx: Ctx) -> int | None:
+        """That of the relay as an ICE candidate, 0 where it is to be none; None for an AVP that says neither 0, 1 nor 2."""
+        if not self.ice_key:
+            return 0
+        values = ctx.avps.get(self.ice_key)
+        wish = values[-1] if values else _LOW
+        if wish not in _PRIORITIES:
+            self.rt.log.error("rtpproxy: ice_candidate_priority_avp is %r, not 0, 1 or 2", wish)
+            return None
+        return _PRIORITIES[wish]
 
     def _direction(self, ctx: Ctx, flags: Flags, *, offer: bool) -> tuple[bool, bool]:
         """(whether a session may be made, whether the To side comes first). A reply whose request brought an offer answers that; else it is
@@ -236,11 +255,13 @@ class Rtpproxy(Module):
     def _place(self, ctx: Ctx, node: Node, flags: Flags, letter: str, stream: Any, number: int, call_id: str, tags: list[str], ip: str) -> tuple[str, int] | None:
         """One stream. Raises NodeError; None when the node refuses."""
         source = stream.address if flags.trusted else ctx.flow.remote_ip
-        options = flags.options + ("6" if ":" in source else "")
+        options = flags.options + ("6" if ":" in stream.address else "")
         if stream.rtp and stream.payloads and self.knows_codecs.get(node.url):
             options += "c" + ",".join(stream.payloads)
         who = " ".join(f"{tag};{number}" for tag in tags)
-        answer = self._ask(node, f"{letter}{options} {call_id} {source} {stream.port} {who}").split()
+        # where the node says that the media of a call whose both sides are known has ended
+        notify = f" {self.p.timeout_socket}" if self.p.timeout_socket and letter == "U" and len(tags) > 1 else ""
+        answer = self._ask(node, f"{letter}{options} {call_id} {source} {stream.port} {who}{notify}").split()
         if not answer or not answer[0].isdecimal() or not 0 < int(answer[0]) < 1 << 16:
             self.rt.log.error("rtpproxy: %s refuses: %s", node.url, " ".join(answer) or "nothing")
             return None

@@ -25,6 +25,8 @@ class Stream:
     connection: int = -1
     rtcp: int = -1
     rtp: bool = True
+    #: its last ICE candidate, -1 for none
+    candidate: int = -1
 
 
 @dataclass(slots=True)
@@ -55,6 +57,8 @@ def read(text: str) -> Description | None:
                 stream.connection = at
         elif stream is not None and stream.rtcp < 0 and _RTCP.match(line):
             stream.rtcp = at
+        elif stream is not None and line.startswith("a=candidate:"):
+            stream.candidate = at
     for stream in found.streams:
         where = stream.connection if stream.connection >= 0 else found.connection
         match = _CONNECTION.match(lines[where]) if where >= 0 else None
@@ -68,8 +72,15 @@ def _kind(address: str) -> str:
     return "IP6" if ":" in address else "IP4"
 
 
-def rewritten(d: Description, places: list[tuple[str, int]], mark: str) -> str:
-    """The description with each stream at its new (address, port). ``mark`` is a line behind it."""
+def _candidates(address: str, port: int, priority: int) -> str:
+    """The relay as ICE candidates for RTCP and RTP (RFC 8839)."""
+    foundation = re.sub(r"\D", "", address)
+    return "".join(f"a=candidate:{foundation} {component} UDP {priority - component + 1} {address} {port + component - 1} typ relay\r\n" for component in (2, 1))
+
+
+def rewritten(d: Description, places: list[tuple[str, int]], mark: str, priority: int = 0) -> str:
+    """The description with each stream at its new (address, port). ``mark`` is a line behind it; with a ``priority`` the relay stands before the last
+    candidate of each stream that has any."""
     lines = list(d.lines)
     for stream, (address, port) in zip(d.streams, places, strict=True):
         media = _MEDIA.match(lines[stream.line])
@@ -82,6 +93,8 @@ def rewritten(d: Description, places: list[tuple[str, int]], mark: str) -> str:
             lines[stream.rtcp] = f"a=rtcp:{port + 1}{rtcp[2]}"
         if stream.connection >= 0:
             lines[stream.connection] = _moved(lines[stream.connection], address)
+        if priority and stream.candidate >= 0:
+            lines[stream.candidate] = _candidates(address, port, priority) + lines[stream.candidate]
     first = places[0][0]
     if d.connection >= 0:
         lines[d.connection] = _moved(lines[d.connection], first)

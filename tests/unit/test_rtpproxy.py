@@ -13,15 +13,16 @@ from stdlib_modules.rtpproxy.sdp import read
 from tests.conftest import ROOT
 from tests.relay import TextRelay, relay
 
-RECORDED = json.loads((ROOT / "tests" / "cases" / "rtpproxy.json").read_text())
 SDP = "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0 8\r\n"
 HEAD = 'loadmodule "rtpproxy.so"\nmodparam("rtpproxy", "rtpproxy_tout", 1)\nmodparam("rtpproxy", "rtpproxy_retr", 1)\n'
 ROUTE = """request_route {
 	$var(f) = $hdr(X-Flags); $var(ip) = $hdr(X-IP);
+	if ($hdr(X-Ice) =~ "^[0-9]") $avp(ice) = $(hdr(X-Ice){s.int});
+	if ($hdr(X-Ice) =~ "x") $avp(ice) = "x";
 	switch ($rU) {
 		case "offer": if ($var(ip) != "") rtpproxy_offer("$var(f)", "$var(ip)"); else rtpproxy_offer("$var(f)"); break;
 		case "answer": rtpproxy_answer("$var(f)"); break;
-		case "manage": rtpproxy_manage("$var(f)"); break;
+		case "manage": if ($var(ip) != "") rtpproxy_manage("$var(f)", "$var(ip)"); else rtpproxy_manage("$var(f)"); break;
 		case "destroy": rtpproxy_destroy("$var(f)"); break;
 		case "unforce": unforce_rtp_proxy("$var(f)"); break;
 		case "rec": start_recording(); break;
@@ -65,6 +66,7 @@ def ask(b, row: dict[str, Any]) -> tuple[str, str]:
     body, kind = row.get("body", ""), row.get("type", "application/sdp" if row.get("body") else "")
     b.recv(f"{row['method']} sip:{row['function']}@h SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:6000;branch=z9hG4bKn{serial}\r\nFrom: <sip:a@h>;tag=ft\r\n"
            f"To: <sip:b@h>{to_tag}\r\nCall-ID: call1\r\nCSeq: {serial} {row['method']}\r\nX-Flags: {row.get('flags', '')}\r\nX-IP: {row.get('ip', '')}\r\n"
+           f"X-Ice: {row.get('ice', '')}\r\n"
            + (f"Content-Type: {kind}\r\n" if kind else "") + f"Content-Length: {len(body)}\r\n\r\n{body}")  # fmt: skip
     rc, _, text = printed(b)[-1].partition(" ")
     return rc, bytes.fromhex(text).decode("latin-1") if text not in ("", "<null>") else ""
@@ -74,10 +76,15 @@ def offer(b, **more: str) -> tuple[str, str]:
     return ask(b, {"method": "INVITE", "function": "offer", "body": SDP, **more})
 
 
-def test_what_kamailio_did(bench, node: TextRelay) -> None:
-    b = start(bench, node.url)
-    assert len(RECORDED) > 50
-    for row in RECORDED:
+@pytest.mark.parametrize(("case", "more"), [
+    ("rtpproxy", ""), ("rtpproxy_ice", 'modparam("rtpproxy", "ice_candidate_priority_avp", "$avp(ice)")\n'),
+    ("rtpproxy_timeout", 'modparam("rtpproxy", "timeout_socket", "xmlrpc:http://127.0.0.1:8000/RPC2")\n'),
+])  # fmt: skip
+def test_what_kamailio_did(bench, node: TextRelay, case: str, more: str) -> None:
+    b = start(bench, node.url, more=more)
+    recorded = json.loads((ROOT / "tests" / "cases" / f"{case}.json").read_text())
+    assert len(recorded) > 7
+    for row in recorded:
         node.said.clear()
         rc, after = ask(b, row)
         said = [c.replace(f"z9hG4bKn{len(printed(b))}", "BRANCH") for c in node.said]
