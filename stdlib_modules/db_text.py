@@ -7,9 +7,8 @@ from typing import Any
 
 from kamc.declare import Module, rpc
 from kamc.errors import ConfigError
-from kamc.runtime.db import Connection, DbError
+from kamc.runtime.db import DbError
 from kamc.runtime.dbtext import TextDatabase
-from kamc.runtime.rpc.fault import RpcFault
 
 
 class DbText(Module):
@@ -25,7 +24,7 @@ class DbText(Module):
         super().__init__(rt)
         self.folders: dict[str, TextDatabase] = {}
 
-    def connect(self, url: str) -> Connection:
+    def connect(self, url: str) -> TextDatabase:
         """Raises DbError."""
         if len(self.p.db_delim) != 1:
             raise ConfigError("db_text: db_delim is one character")
@@ -36,16 +35,27 @@ class DbText(Module):
         return known
 
     @rpc("db_text.dump")
-    def rpc_dump(self, folder: str, table: str) -> list[dict[str, Any]]:
-        """The rows of a table."""
-        known = self.folders.get(folder)
-        if known is None:
-            raise RpcFault(404, f"{folder} is not in use")
+    def rpc_dump(self) -> str:
+        """Write what has changed; each change is in its file already."""
+        return "Dump OK"
+
+    @rpc("db_text.query")
+    def rpc_query(self, sql: str) -> list[str]:
+        """SQL: run a statement over the tables of the default connection, or of the only one that is in use."""
+        url = self.p.default_connection or (f"text://{next(iter(self.folders))}" if len(self.folders) == 1 else "")
         try:
-            found = known.select(table, (), (), "", 0)
+            database = self.connect(url if "://" in url else f"text://{url}")
         except DbError as err:
-            raise RpcFault(500, str(err)) from None
-        return [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+            self.rt.log.error("db_text: %s", err)
+            return [f"invalid connection : {self.p.default_connection}"]
+        try:
+            rows, changed = database.execute(sql)
+        except DbError as err:
+            self.rt.log.error("db_text: %s", err)
+            return ["error executing sql statement"]
+        if rows is None:
+            return [f"{changed} affected rows"]
+        return database.shown(rows) if rows.rows else ["statement returned 0 rows"]
 
 
 module = DbText

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from kamc.runtime import dbtextsql
 from kamc.runtime.db import Cell, DbError, Rows, Where
 
 _COLUMN = re.compile(r"([^\s(]+)\((int|double|string|str|blob|date|datetime|timestamp)((?:,(?:auto|null))*)\)")
@@ -240,7 +241,23 @@ class TextDatabase:
         return len(gone)
 
     def raw(self, text: str) -> Rows | None:
-        raise DbError("db_text has no SQL")
+        return self.execute(text)[0]
+
+    def execute(self, text: str) -> tuple[Rows | None, int]:
+        """A statement in SQL: its rows, None where it gives none, and how many it has changed."""
+        return dbtextsql.execute(text, self._known, self._replace)
+
+    def _known(self, name: str) -> TextTable | None:
+        return self.table(name) if not name.startswith(".") and (self.folder / name).is_file() else None
+
+    def _replace(self, table: TextTable, rows: Sequence[Sequence[Cell]]) -> None:
+        """Other rows for a table, each cell as a file would have it."""
+        table.rows = [[_cell(_plain(cell), column, table.path.name) for cell, column in zip(row, table.columns, strict=True)] for row in rows]
+        self._save(table)
+
+    def shown(self, rows: Rows) -> list[str]:
+        """Rows as text, under the definitions of their columns."""
+        return dbtextsql.shown(rows, [t.columns for t in self._tables.values()], self._line)
 
     def close(self) -> None:
         self._tables.clear()

@@ -92,6 +92,57 @@ def test_table_names_stay_in_their_folder(folder: Path, name: str) -> None:
         TextDatabase(folder, ":").select(name, (), (), "", 0)
 
 
+PEOPLE = "id(int,auto) name(string) age(int,null) w(double,null)\n1:ann:30:1.5\n2:bob::\n3:c d:7:2\n"
+
+
+@pytest.fixture
+def query(bench, tmp_path: Path):
+    """Module db_text with two tables: what ``db_text.query`` answers."""
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "people").write_text(PEOPLE)
+    (tmp_path / "t" / "version").write_text("table_name(string) table_version(int)\npeople:1\n")
+    b = bench(f'loadmodule "db_text.so"\nmodparam("db_text", "default_connection", "text://{tmp_path}/t")\nrequest_route {{ exit; }}\n')
+    return lambda sql: b.rpc("db_text.query", sql)
+
+
+@pytest.mark.parametrize(("sql", "lines"), [
+    ("select * from people", [PEOPLE.split("\n")[0], "", "1:ann:30:1.50", "2:bob::", "3:c d:7:2.00", "", "total rows 3 / 3"]),
+    ('select name from people where name="bob"', ["name(string)", "", "bob", "", "total rows 1 / 1"]),
+    ("select * from people order by name desc", [PEOPLE.split("\n")[0], "", "3:c d:7:2.00", "2:bob::", "1:ann:30:1.50", "", "total rows 3 / 3"]),
+    ("select name from people where age>6 and age<30", ["name(string)", "", "c d", "", "total rows 1 / 1"]),
+    ("select * from people where id=9", ["statement returned 0 rows"]),
+    ("select * from nosuch", ["error executing sql statement"]), ("frob", ["error executing sql statement"]),
+    ("select nocol from people", ["error executing sql statement"]), ("insert into people (nocol) values (1)", ["error executing sql statement"]),
+    ("select * from '.people'", ["error executing sql statement"]), ("update people set age='old'", ["error executing sql statement"]),
+    ("select count(*) from people", ["count(*)(string)", "", "3", "", "total rows 1 / 1"]),
+    ("select * from people; delete from people", ["error executing sql statement"]),
+])  # fmt: skip
+def test_sql_over_text(query, tmp_path: Path, sql: str, lines: list[str]) -> None:
+    """As Kamailio 5.6.3 answers, where it can."""
+    assert query(sql) == lines
+    assert (tmp_path / "t" / "people").read_text() == PEOPLE
+
+
+def test_sql_that_changes_text(query, tmp_path: Path) -> None:
+    assert query("delete from people where name='bob'") == ["1 affected rows"] and query("delete from people where name='bob'") == ["0 affected rows"]
+    assert query("insert into people (name, age) values ('z:d', 44)") == ["1 affected rows"] and query("update people set w=2.5 where age=44") == ["1 affected rows"]
+    assert (tmp_path / "t" / "people").read_text().split("\n", 1)[1] == "1:ann:30:1.50\n3:c d:7:2.00\n4:z\\:d:44:2.50\n"
+    assert query("select * from version")[2] == "people:1"
+
+
+def test_sql_in_a_route(bench, tmp_path: Path) -> None:
+    (tmp_path / "people").write_text(PEOPLE)
+    b = bench(f'loadmodule "db_text.so"\nloadmodule "sqlops.so"\nmodparam("sqlops", "sqlcon", "ca=>text://{tmp_path}")\n'
+              'request_route { sql_query("ca", "select age,name from people where age>6 order by age", "r"); xlog("$dbr(r=>rows) $dbr(r=>[0,1]) $dbr(r=>[1,0])\\n"); }\n')
+    b.request("OPTIONS")
+    assert "2 c d 30" in b.log.lines and b.rpc("db_text.query", "select id from people where id=1")[2] == "1" and b.rpc("db_text.dump") == "Dump OK"
+
+
+def test_no_connection_to_ask(bench) -> None:
+    b = bench('loadmodule "db_text.so"\nmodparam("db_text", "default_connection", "text:///nowhere")\nrequest_route { exit; }\n')
+    assert b.rpc("db_text.query", "select 1") == ["invalid connection : text:///nowhere"]
+
+
 def test_escapes() -> None:
     assert split_cells(r"a\:b:\\:\n\t::x\q", ":") == ["a:b", "\\", "\n\t", "", "xq"]
 
