@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-import resource
 from collections.abc import Callable
 from typing import Any
 
 from kamc.declare import ANY, Module, Spread, function, pv, rpc
 from kamc.errors import ConfigError
+from kamc.runtime import memory
 from kamc.runtime.context import Ctx
 from kamc.runtime.hashes import core_hash
 from kamc.runtime.rpc.fault import RpcFault
@@ -212,8 +212,7 @@ class Cfgutils(Module):
 
     def _status(self, ctx: Ctx) -> int:
         """One line about the memory of this process."""
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        self.rt.log.write(-1, f"memory status of {os.getpid()}: largest resident size {usage.ru_maxrss} KiB")
+        self.rt.log.write(-1, memory.summary())
         return 1
 
     @function(ANY)

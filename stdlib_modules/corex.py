@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from kamc.declare import ANY, Module, Routes, Spread, function, modparam, pv_class, rpc, transformation
 from kamc.declare.argtypes import Flag, Lit, PvArg
 from kamc.declare.pvspec import PvSpec
 from kamc.declare.values import Value, to_str
+from kamc.runtime import memory
 from kamc.runtime.context import Ctx
 from kamc.runtime.net.endpoint import Flow, Listener
 from kamc.runtime.pv.bind import BoundPv, inner_name
+from kamc.runtime.rpc.fault import RpcFault
 from kamc.runtime.sip.uri import parse_uri
 
 _IFLAGS = {"USE_UAC_FROM": 1, "USE_UAC_TO": 2, "UAC_AUTH": 4}
@@ -353,6 +356,35 @@ class Corex(Module):
             return {"debug": old}
         self.rt.log.level = int(level)
         return {"old": old, "new": self.rt.log.level}
+
+    # -- memory: that of a worker, as none is set aside for sharing ------------------------------------------------------
+
+    @rpc("corex.shm_status", "corex.shm_summary", spread=Spread.EVERY)
+    def rpc_status(self) -> None:
+        """Write to the log how much memory each worker has."""
+        self.rt.log.write(-1, memory.summary())
+
+    @rpc("corex.pkg_summary", spread=Spread.EVERY)
+    def rpc_summary(self, selector: str | None = None, value: int | None = None) -> None:
+        """pid|idx NUMBER: write to the log how much memory that worker has."""
+        if selector is None or value is None:
+            raise RpcFault(400, "Selector and value not provided")
+        own = {"pid": os.getpid(), "idx": self.rt.log.rank}
+        if selector not in own:
+            raise RpcFault(500, "Unsupported selector type")
+        if own[selector] != value:
+            raise RpcFault(500, "Index value out of range" if selector == "idx" else "No such pid")
+        self.rt.log.write(-1, memory.summary())
+
+    @rpc("shm.info")
+    def rpc_memory_info(self) -> dict[str, Any]:
+        """Who gives out memory, and how much there is in bytes."""
+        return {"name": "python", "size": memory.total()}
+
+    @rpc("shm.stats")
+    def rpc_memory_stats(self) -> dict[str, int]:
+        """Memory of this worker in bytes."""
+        return {**memory.sizes(), "fragments": 1}
 
 
 module = Corex

@@ -208,10 +208,32 @@ class Kex(Module):
         self.rpc_reset(*names)
         return out
 
-    @rpc("mod.stats", "mod.mem_stats", "mod.mem_statsx", "pkg.stats", "pkg.info", spread=Spread.JOIN)
-    def rpc_memory(self, *_: Any) -> list[dict[str, Any]]:
-        """Memory of this worker: Python has no pools by module."""
-        return [{"entry": 0, "pid": os.getpid(), "rank": self.rt.log.rank, "used": memory.used(), "free": memory.free(), "real_used": memory.used()}]
+    @rpc("mod.stats", "mod.mem_stats", "mod.mem_statsx", spread=Spread.JOIN)
+    def rpc_memory(self, module: str | None = None, kind: str | None = None) -> list[dict[str, Any]]:
+        """MODULE|all pkg|shm|all: memory of each worker; Python has no pools by module."""
+        if module is None:
+            raise RpcFault(500, 'Module name or "all" needed')
+        if kind is None:
+            raise RpcFault(500, '"pkg" or "shm" or "all" needed')
+        return [self._memory()]
+
+    def _memory(self) -> dict[str, Any]:
+        sizes = memory.sizes()
+        return {"entry": self.rt.log.rank, "pid": os.getpid(), "rank": self.rt.log.rank, "used": sizes["used"], "free": sizes["free"], "real_used": sizes["real_used"],
+                "total_size": sizes["total"], "total_frags": 1, "desc": "worker"}  # fmt: skip
+
+    @rpc("pkg.stats", spread=Spread.JOIN)
+    def rpc_packages(self, selector: str | None = None, value: int | None = None) -> list[dict[str, Any]]:
+        """[pid|rank|index NUMBER]: memory of each worker, or of one."""
+        own = {"pid": os.getpid(), "rank": self.rt.log.rank, "index": self.rt.log.rank}
+        if selector is not None and own.get(selector) != value:
+            raise RpcFault(500, f"No such {selector}" if selector in own else "Invalid filter type")
+        return [self._memory()]
+
+    @rpc("pkg.info")
+    def rpc_package_info(self) -> dict[str, Any]:
+        """Who gives out memory, and how much there is in bytes."""
+        return {"name": "python", "size": memory.total()}
 
 
 module = Kex

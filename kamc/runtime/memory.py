@@ -52,3 +52,13 @@ def most() -> int:
 def free() -> int:
     """What this process could still take."""
     return max(0, total() - used())
+
+
+def sizes() -> dict[str, int]:
+    """By the names that Kamailio has for them."""
+    return {"total": total(), "free": free(), "used": used(), "real_used": used(), "max_used": most()}
+
+
+def summary() -> str:
+    """One line for a log, in KiB."""
+    return f"memory status of {os.getpid()}: " + ", ".join(f"{name} {size >> 10} KiB" for name, size in sizes().items())

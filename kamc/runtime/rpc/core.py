@@ -128,8 +128,7 @@ class CoreCommands:
         shift = _UNITS.get(str(unit))
         if shift is None:
             raise RpcFault(500, "bad param, (use b|k|m|g)")
-        sizes = {"total": memory.total(), "free": memory.free(), "used": memory.used(), "real_used": memory.used(), "max_used": memory.most()}
-        return {**{name: size >> shift for name, size in sizes.items()}, "fragments": 1}
+        return {**{name: size >> shift for name, size in memory.sizes().items()}, "fragments": 1}
 
     @rpc("core.kill")
     def kill(self, number: int = signal.SIGTERM) -> None:
