@@ -1,6 +1,7 @@
 """Module rtpengine: media relays that speak the ng protocol. https://www.kamailio.org/docs/modules/stable/modules/rtpengine.html
 
-``flags`` makes the dictionary of a command from what the configuration says, ``nodes`` knows the relays, ``bencode`` writes and reads the packets."""
+``flags`` makes the dictionary of a command from what the configuration says, ``nodes`` knows the relays, ``bencode`` writes and reads the packets,
+``quality`` reads what a relay says of a call, ``events`` hears what it tells by itself (of several tags of an event, one text with commas)."""
 
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ from kamc.runtime.db import DbError
 from kamc.runtime.pv.bind import BoundPv
 from kamc.runtime.rpc.fault import RpcFault
 from kamc.runtime.sip.multipart import find_sdp, mime_type
+from stdlib_modules.rtpengine.events import EventParams, Events
 from stdlib_modules.rtpengine.flags import Flags, parse
 from stdlib_modules.rtpengine.nodes import Node, NodeError, Nodes, NodeSet, parse_nodes
 from stdlib_modules.rtpengine.quality import Quality, QualityParams
@@ -27,12 +29,12 @@ _FRAGMENT: Final = "application/trickle-ice-sdpfrag"
 _COUNTED: Final = (("RTP", "RTP"), ("RTCP", "RTCP"))
 
 
-class Rtpengine(Module):
+class Rtpengine(Events, Module):
     name = "rtpengine"
     kept = ("last_query",)
     tuning_params = ("hash_table_size", "aggressive_redetection", "control_cmd_tos", "hash_algo")
 
-    class Params(QualityParams):
+    class Params(QualityParams, EventParams):
         rtpengine_disable_tout: int = 60
         rtpengine_retr: int = 5
         rtpengine_tout_ms: int = 1000
@@ -79,6 +81,7 @@ class Rtpengine(Module):
         self.extra_id, self.set_pv, self.inst_pv, self.write_pv, self.read_pv, self.duration_pv = (
             self._variable(name) for name in ("extra_id_pv", "setid_avp", "rtp_inst_pvar", "write_sdp_pv", "read_sdp_pv", "media_duration"))
         self.quality = Quality(self._variable)
+        self.bind_events()
         if p.ping_interval > 0 and p.ping_mode:
             self.rt.every(float(p.ping_interval), self._ping_all)
         self.rt.every(60.0, self.nodes.clean)
@@ -110,6 +113,7 @@ class Rtpengine(Module):
     def activate(self, previous: Any) -> None:
         """Which node has which call outlives a reload, and which ones are down."""
         super().activate(previous)
+        self.take_events()
         if previous is not None:
             self.nodes.take_over(previous.nodes)
 

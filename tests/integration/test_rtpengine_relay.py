@@ -14,7 +14,7 @@ import pytest
 
 from stdlib_modules.rtpengine.nodes import Node, NodeError
 from tests.conftest import Server
-from tests.integration.test_reload import rpc
+from tests.integration.test_reload import rpc, until
 from tests.phone import DOMAIN, Phone, header
 
 TEXT = """#!KAMAILIO
@@ -53,7 +53,15 @@ onreply_route[MEDIA] {
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[str]:
+def events() -> int:
+    """A port for what the relay tells by itself."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def engine(tmp_path: Path, events: int) -> Iterator[str]:
     """The URL of a running rtpengine."""
     program = shutil.which("rtpengine")
     if program is None:
@@ -64,7 +72,7 @@ def engine(tmp_path: Path) -> Iterator[str]:
     with (tmp_path / "engine.log").open("wb") as log:
         process = subprocess.Popen([program, "--config-file=none", "--foreground", "--log-stderr", "--table=-1", "--interface=127.0.0.1", f"--listen-ng=127.0.0.1:{port}",
                                     f"--pidfile={tmp_path}/engine.pid", "--port-min=42000", "--port-max=42100",
-                                    "--delete-delay=0"], stdout=log, stderr=log, cwd=tmp_path)  # fmt: skip
+                                    "--delete-delay=0", f"--dtmf-log-dest=127.0.0.1:{events}"], stdout=log, stderr=log, cwd=tmp_path)  # fmt: skip
     node, deadline = Node(f"udp:127.0.0.1:{port}"), time.monotonic() + 10
     try:
         while True:
@@ -103,6 +111,45 @@ def media() -> socket.socket:
 
 def rtp(number: int) -> bytes:
     return b"\x80\x00" + number.to_bytes(2) + (160 * number).to_bytes(4) + b"abcd" + bytes(160)
+
+
+def digit(number: int, event: int) -> list[bytes]:
+    """One as telephone-event packets (RFC 4733) from a number on: 20, 40 and 60 ms, and the end three times."""
+    at = (160 * number).to_bytes(4)
+    return [bytes([0x80, (0x80 if not step else 0) | 101]) + (number + step).to_bytes(2) + at + b"abcd" + bytes([event, (0x80 if step > 2 else 0) | 10])
+            + min(160 * (step + 1), 640).to_bytes(2) for step in range(6)]  # fmt: skip
+
+
+DIGITS = """loadmodule "xlog.so"
+modparam("rtpengine", "dtmf_events_sock", "127.0.0.1:EVENTS")
+modparam("rtpengine", "dtmf_event_callid", "$avp(callid)")
+modparam("rtpengine", "dtmf_event", "$avp(digit)")
+event_route[rtpengine:dtmf-event] {
+	xlog("digit $avp(digit) of $avp(callid)\\n");
+}
+request_route"""
+
+
+@pytest.mark.parametrize("workers", ["1", "3"])
+def test_digits_are_heard(serve: Callable[..., Server], engine: str, events: int, workers: str) -> None:
+    server = serve(TEXT.replace("NODE", engine).replace("request_route", DIGITS.replace("EVENTS", str(events))), "--alias", DOMAIN, "--workers", workers)
+    a, b = Phone("ann", "udp", server.port), Phone("bob", "udp", server.port)
+    voice_a, voice_b = media(), media()
+    try:
+        a.register()
+        b.register()
+        more = "a=rtpmap:101 telephone-event/8000\r\n"
+        sdp = "Content-Type: application/sdp"
+        a.request("INVITE", f"sip:bob@{DOMAIN}", sdp, call_id="digits", body=described(voice_a).replace("AVP 0", "AVP 0 101") + more)
+        b.answer(b.until("INVITE"), "200 OK", sdp, body=described(voice_b).replace("AVP 0", "AVP 0 101") + more)
+        to_b = port_of(a.until("SIP/2.0 200"))
+        for packet in (*map(rtp, range(1, 4)), *digit(10, 5), *digit(20, 11)):
+            voice_a.sendto(packet, ("127.0.0.1", to_b))
+            voice_b.recv(999)
+        until(lambda: "digit 5 of digits" in server.text() and "digit 11 of digits" in server.text())
+    finally:
+        for one in (a, b, voice_a, voice_b):
+            one.close()
 
 
 def test_media_goes_through_it(serve: Callable[..., Server], engine: str) -> None:
