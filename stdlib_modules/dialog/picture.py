@@ -8,6 +8,7 @@ from typing import Any
 
 from kamc.runtime.db import Cell
 from kamc.runtime.net.endpoint import Listener
+from kamc.runtime.rpc.jsonrpc import loads
 from kamc.runtime.sip.uri import split_quoted
 from stdlib_modules.dialog.model import Dialog, Leg
 
@@ -38,7 +39,7 @@ def dialog_of(row: Sequence[Any], find: Find, default_timeout: int) -> Dialog:
                float(str(started or 0)), ends_at=float(str(timeout or 0)), sflags=int(str(sflags or 0)), iflags=int(str(iflags or 0)),
                timeout_route=str(route))  # fmt: skip
     d.dflags |= 1
-    extra = json.loads(str(xdata)) if xdata else {}
+    extra = loads(str(xdata)) if xdata else {}
     found = extra.get("profiles", []) if isinstance(extra, dict) else []
     d.profiles = [(str(p["name"]), str(p.get("value", ""))) for p in found if isinstance(p, dict) and "name" in p]
     return d

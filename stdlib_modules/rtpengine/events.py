@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 from functools import partial
 from typing import Any, Final
@@ -12,6 +11,7 @@ from kamc.declare import Routes, modparam
 from kamc.errors import ConfigError
 from kamc.runtime.doors import Door
 from kamc.runtime.pv.bind import BoundPv
+from kamc.runtime.rpc.jsonrpc import loads
 
 EVENT: Final = "rtpengine:dtmf-event"
 #: parameter → member of the object
@@ -107,8 +107,8 @@ class Events:
     def told(self, data: bytes) -> None:
         """A datagram. What is no event is said in the log, and nothing else."""
         try:
-            found = json.loads(data)
-        except (ValueError, RecursionError):
+            found = loads(data.decode("utf-8"))
+        except ValueError:
             found = None
         if not isinstance(found, dict) or not isinstance(found.get("callid"), str):
             self.rt.log.limited(0, "rtpengine: what came to dtmf_events_sock is no event: %r", data[:200])

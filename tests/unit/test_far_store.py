@@ -202,7 +202,7 @@ def test_nonsense_on_the_channels(pair: Pair) -> None:
     one, two = pair.nodes[0], pair.node()
     table = one.store.table("htable.t")
     for channel in ("kamc:changes", "kamc:words"):
-        for data in (b"", b"nonsense", b"9 x 1 999 5 ab", b"[]", b"{}", b"\xff\xff 1 1 1 1 1", b'["me"]', b'["me", "module"]'):
+        for data in (b"", b"nonsense", b"9 x 1 999 5 ab", b"[]", b"{}", b"\xff\xff 1 1 1 1 1", b'["me"]', b'["me", "module"]', b"5", b"[" * 50_000):
             two.far._client.publish(channel, data)
     two.far._client.hset("kamc:t:htable.t", "bad", b"no entry")
     two.store.table("htable.t").put("k", 1)

@@ -305,7 +305,7 @@ class Far:
     def _hear(self, data: bytes) -> None:
         try:
             sender, kind, *rest = json.loads(data)
-        except ValueError as err:
+        except (ValueError, TypeError, RecursionError) as err:
             self.log.error("store: a word that cannot be read: %s", err)
             return
         if sender == self.sender:
