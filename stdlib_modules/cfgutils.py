@@ -18,6 +18,7 @@ from kamc.runtime.waits import Job
 
 #: seconds between two looks at a lock that another worker holds
 _RETRY = 0.002
+_WRONG = "Invalid Parameters"
 
 
 class Cfgutils(Module):
@@ -240,21 +241,21 @@ class Cfgutils(Module):
     # -- RPC -------------------------------------------------------------------------------------------------------------
 
     @rpc("cfgutils.get_gflags")
-    def rpc_get_gflags(self) -> dict[str, Any]:
+    def rpc_get_gflags(self) -> str:
         """All global flags as a number."""
-        return {"hex": f"0x{self.gflags:02X}", "dec": self.gflags}
+        return f"0x{self.gflags:X} ({self.gflags})"
 
-    @rpc("cfgutils.set_gflag", spread=Spread.EVERY)
+    @rpc("cfgutils.set_gflag", spread=Spread.EVERY, wrong=_WRONG)
     def rpc_set_gflag(self, flag: int) -> None:
         """Set the global flags of a mask."""
         self.gflags |= flag
 
-    @rpc("cfgutils.reset_gflag", spread=Spread.EVERY)
+    @rpc("cfgutils.reset_gflag", spread=Spread.EVERY, wrong=_WRONG)
     def rpc_reset_gflag(self, flag: int) -> None:
         """Reset the global flags of a mask."""
         self.gflags &= ~flag
 
-    @rpc("cfgutils.is_gflag")
+    @rpc("cfgutils.is_gflag", wrong=_WRONG)
     def rpc_is_gflag(self, flag: int) -> str:
         """Whether all flags of a mask are set."""
         return "TRUE" if self.gflags & flag == flag else "FALSE"
@@ -264,11 +265,11 @@ class Cfgutils(Module):
         """The probability of rand_event() in percent."""
         return f"actual probability: {self.probability} percent"
 
-    @rpc("cfgutils.rand_set_prob", spread=Spread.EVERY)
+    @rpc("cfgutils.rand_set_prob", spread=Spread.EVERY, wrong=_WRONG)
     def rpc_set_prob(self, probability: int) -> None:
         """Set the probability of rand_event()."""
         if not 0 <= probability <= 100:
-            raise RpcFault(400, "Bad probability: 0 to 100")
+            raise RpcFault(500, "Invalid Percent")
         self.probability = probability
 
     @rpc("cfgutils.rand_reset_prob", spread=Spread.EVERY)
@@ -294,7 +295,7 @@ class Cfgutils(Module):
             raise RpcFault(500, str(err)) from None
         if now != self.hash:
             raise RpcFault(406, f"{self.p.hash_file} has changed since the start")
-        return f"{self.p.hash_file} is as it was"
+        return "Identical hash"
 
 
 module = Cfgutils

@@ -188,15 +188,17 @@ class Dialplan(Module):
         if not self._reload():
             raise RpcFault(500, "Dialplan Reload Failed")
 
-    @rpc("dialplan.translate")
+    @rpc("dialplan.translate", wrong="Invalid parameters")
     def rpc_translate(self, dpid: int, text: str) -> dict[str, str | None]:
         """What a text becomes."""
-        found = self.find(self.rt.worker.fake_context(), int(dpid), str(text)) if int(dpid) in self.rules else None
+        if dpid not in self.rules:
+            raise RpcFault(500, "Dialplan ID not matched")
+        found = self.find(self.rt.worker.fake_context(), dpid, text)
         if found is None:
             raise RpcFault(500, "No translation")
         return {"Output": found[1], "Attributes": found[0].attributes or None}
 
-    @rpc("dialplan.dump")
+    @rpc("dialplan.dump", wrong="Missing parameter")
     def rpc_dump(self, dpid: int) -> dict[str, Any]:
         """The rules of a dpid."""
         if int(dpid) not in self.rules:

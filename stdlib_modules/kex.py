@@ -165,6 +165,7 @@ class Kex(Module):
     # -- RPC -------------------------------------------------------------------------------------------------------------
 
     def _select(self, names: tuple[str, ...]) -> list[tuple[str, str]]:
+        """What a command names; what there is not is left out."""
         counters = self.rt.counters
         out = []
         for name in names or ("all",):
@@ -174,9 +175,8 @@ class Kex(Module):
                 out += [k for k in counters.names() if k[0] == name[:-1]]
             else:
                 key = counters.find(name)
-                if key is None:
-                    raise RpcFault(404, f"statistic {name} not found")
-                out.append(key)
+                if key is not None:
+                    out.append(key)
         return out
 
     @rpc("stats.get_statistics", spread=Spread.SHOWN)

@@ -23,6 +23,13 @@ class Tree:
     #: values of the configuration
     items: list[tuple[str, str]] = field(default_factory=list)
     values: dict[str, list[str]] = field(default_factory=dict)
+    #: how often it was filled, and when last, in seconds since 1970
+    loads: int = 0
+    loaded_at: int = 0
+
+    def size(self) -> int:
+        """Bytes of its texts."""
+        return sum(len(prefix) + sum(map(len, values)) for prefix, values in self.values.items())
 
     def prefixes(self, text: str, alphabet: str) -> list[str]:
         """What stands for a text, the longest prefix first. A text with other characters has none."""
@@ -135,7 +142,7 @@ class Mtree(Module):
                     raise ValueError(f"tree {name}: prefix {prefix} stands twice")
                 continue
             values.setdefault(prefix, []).append(value)
-        tree.values = values
+        tree.values, tree.loads, tree.loaded_at = values, tree.loads + 1, int(self.rt.wall_time())
 
     # -- matching --------------------------------------------------------------------------------------------------------
 
@@ -183,9 +190,11 @@ class Mtree(Module):
         return tree
 
     @rpc("mtree.summary")
-    def rpc_summary(self) -> list[dict[str, Any]]:
-        """The trees and their sizes."""
-        return [{"table": name, "item": {"ttype": t.kind, "nrnodes": len(t.values), "nritems": sum(map(len, t.values.values()))}} for name, t in self.trees.items()]
+    def rpc_summary(self, name: str = "") -> list[dict[str, Any]]:
+        """[TREE]: the trees and their sizes, the memory in bytes."""
+        return [{"table": one, "item": {"ttype": t.kind, "memsize": t.size(), "nrnodes": len(t.values), "nritems": sum(map(len, t.values.values())),
+                                        "reload_count": t.loads, "reload_time": t.loaded_at}}
+                for one, t in self.trees.items() if name in ("", one)]  # fmt: skip
 
     @rpc("mtree.list")
     def rpc_list(self, name: str) -> list[dict[str, Any]]:
@@ -193,14 +202,14 @@ class Mtree(Module):
         tree = self.trees.get(name)
         return [{"tname": name, "tprefix": prefix, "tvalue": values} for prefix, values in sorted(tree.values.items())] if tree is not None else []
 
-    @rpc("mtree.match")
-    def rpc_match(self, name: str, value: str, mode: int = 0) -> dict[str, str]:
-        """The longest prefix of a text and its value."""
+    @rpc("mtree.match", wrong="Invalid Parameters")
+    def rpc_match(self, name: str, value: str, mode: int = 0) -> list[Any]:
+        """TREE TEXT [MODE]: the longest prefix of a text and its value; with mode 2 all of its prefixes, the shortest first."""
         tree = self._named(name)
-        found = tree.prefixes(str(value), self.p.char_list)
+        found = tree.prefixes(value, self.p.char_list)
         if not found:
             raise RpcFault(404, "Prefix not found")
-        return {"PREFIX": found[0], "TVALUE": tree.values[found[0]][0]}
+        return [name, *({"PREFIX": one, "TVALUE": tree.values[one][0]} for one in (reversed(found) if mode == _ALL else found[:1]))]
 
     @rpc("mtree.reload", spread=Spread.EVERY)
     def rpc_reload(self, name: str = "") -> str:

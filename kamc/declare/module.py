@@ -116,6 +116,7 @@ class RpcDecl:
     method: str
     doc: str
     spread: Spread = Spread.FIRST
+    wrong: str = ""
 
 
 @dataclass(slots=True)
@@ -177,11 +178,12 @@ def transformation(*names: str, nulls: bool = False) -> Callable[[F], F]:
     return mark
 
 
-def rpc(*names: str, spread: Spread = Spread.FIRST) -> Callable[[F], F]:
-    """Mark ``method(self, *params) -> data`` as RPC commands."""
+def rpc(*names: str, spread: Spread = Spread.FIRST, wrong: str = "") -> Callable[[F], F]:
+    """Mark ``method(self, *params) -> data`` as RPC commands. Parameters are checked and converted by their annotations (``str``, ``int``, ``float``); ``wrong`` is
+    what a caller hears when one is missing or of another kind, where that is not the usual text: ``[CODE ]TEXT``, code 500 by default, ``{}`` for how many are fine."""
 
     def mark(fn: F) -> F:
-        fn.__dict__.setdefault("_kamc", []).append(("rpc", names, spread))
+        fn.__dict__.setdefault("_kamc", []).append(("rpc", names, spread, wrong))
         return fn
 
     return mark
@@ -337,7 +339,7 @@ def _collect(cls: type[Module], out: Declarations, attr: str, fn: Any, mark: tup
             out.transformations[name] = TransformationDecl(name, module, attr, args, len(args) - len(fn.__defaults__ or ()), mark[2])
     elif what == "rpc":
         for name in names:
-            out.rpcs[name] = RpcDecl(name, attr, (fn.__doc__ or "").strip(), mark[2])
+            out.rpcs[name] = RpcDecl(name, attr, (fn.__doc__ or "").strip(), mark[2], mark[3])
     elif what == "modparam":
         for name in names:
             out.params[name] = ParamDecl(name, mark[2], None, attr)

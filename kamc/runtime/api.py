@@ -14,7 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from kamc import __version__, catalogue
-from kamc.declare.module import Module, PvDecl, Spread, TransformationDecl
+from kamc.declare.module import Module, PvDecl, RpcDecl, TransformationDecl
 from kamc.declare.pvspec import PvSpec, parse_pv
 from kamc.declare.regex import PosixRegex, RegexError, compile_regex
 from kamc.declare.values import EvalError, Value
@@ -277,8 +277,8 @@ class Runtime:
                 return True
         return any(a_host == host and (not a_port or a_port == wanted) and (not a_proto or not proto or a_proto == proto) for a_proto, a_host, a_port in self.aliases)
 
-    def add_rpc(self, name: str, function: Callable[..., Any], doc: str = "", spread: Spread = Spread.FIRST) -> None:
-        self.hooks.rpcs[name] = Command(function, doc, spread)
+    def add_rpc(self, name: str, function: Callable[..., Any], decl: RpcDecl) -> None:
+        self.hooks.rpcs[name] = Command(function, decl.doc, decl.spread, decl.wrong)
 
     @property
     def first(self) -> bool:

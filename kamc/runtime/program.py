@@ -107,13 +107,13 @@ def _core_params(rt: Runtime, params: Mapping[str, Any]) -> None:
     for row in params["custom"]:
         rt.settings.declare(*row)
     rt.defines = dict(params["defines"])
-    for proto, addresses, port in params["alias"]:
-        for address in addresses:
-            rt.aliases.append((proto if proto != "*" else "", address.lower(), max(0, port)))
     if rt.param("auto_aliases"):
         # names that only a name server knows are left to alias: a start that waits for it helps nobody
         hosts = rt.worker.datapath.dns.hosts
         rt.aliases += [(s.proto, name, s.port) for s in rt.worker.listeners for name in names_of(hosts, s.host)]
+    for proto, addresses, port in params["alias"]:
+        for address in addresses:
+            rt.aliases.append((proto if proto != "*" else "", address.lower(), max(0, port)))
     rt.prepare_headers()
 
 
@@ -138,7 +138,7 @@ def _modules(rt: Runtime, params: Mapping[str, Any]) -> None:
             for stat in names:
                 rt.counters.register(group, stat)
         for rpc_name, decl in type(module).declarations().rpcs.items():
-            rt.add_rpc(rpc_name, getattr(module, decl.method), decl.doc, decl.spread)
+            rt.add_rpc(rpc_name, getattr(module, decl.method), decl)
         del name
 
 

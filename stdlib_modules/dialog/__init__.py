@@ -228,7 +228,8 @@ class DialogModule(Elsewhere, Commands, VariableFunctions, CseqTracking, Databas
     def _replied(self, dialog: Dialog, t: Transaction, code: int, text: str) -> None:
         """A reply to the INVITE that began the dialog went upstream."""
         if code < 200:
-            if code > 100:
+            # a provisional reply of our own is none of the callee
+            if code > 100 and t.branches:
                 self.provisional(dialog, text)
             return
         try:

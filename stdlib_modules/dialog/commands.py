@@ -38,13 +38,11 @@ def row(d: Dialog, now: float) -> dict[str, Any]:
 
 
 def _brief(d: Dialog, fields: str) -> dict[str, Any]:
-    out: dict[str, Any] = {"h_entry": d.entry, "h_id": d.id, "from_uri": d.from_uri, "to_uri": d.to_uri, "call-id": d.call_id}
-    more: dict[str, tuple[str, Any]] = {
-        "f": ("from_tag", d.caller.tag), "t": ("to_tag", d.callee.tag if d.callee else None), "s": ("start_ts", int(d.started)),
-        "c": ("from_cseq", str(d.caller.cseq)), "C": ("to_cseq", str(d.callee.cseq) if d.callee else None),
+    known: dict[str, tuple[str, Any]] = {
+        "f": ("from_uri", d.from_uri), "t": ("to_uri", d.to_uri), "c": ("call-id", d.call_id), "F": ("from_tag", d.caller.tag),
+        "T": ("to_tag", d.callee.tag if d.callee else None), "s": ("state", d.state), "S": ("start_ts", int(d.started)),
     }  # fmt: skip
-    out.update(more[letter] for letter in fields if letter in more)
-    return out
+    return {"h_entry": d.entry, "h_id": d.id, **dict(known[letter] for letter in fields if letter in known)}
 
 
 class Commands(ProfileFunctions, RequestFunctions):
@@ -66,17 +64,17 @@ class Commands(ProfileFunctions, RequestFunctions):
             raise RpcFault(500, f"cannot write {file}: {err.strerror or err}") from None
 
     @rpc("dlg.briefing", spread=Spread.JOIN)
-    def rpc_briefing(self, fields: str = "ft") -> list[dict[str, Any]]:
-        """All dialogs, short; the letters choose more fields: f and t tags, c and C CSeqs, s start."""
+    def rpc_briefing(self, fields: str = "ftcFT") -> list[dict[str, Any]]:
+        """All dialogs, short, by the letters of fields: f and t for the URIs of From and To, F and T for their tags, c for the Call-ID, s for state, S for start."""
         return [_brief(d, fields) for d in self.table]
 
     @rpc("dlg.dlg_list", "dlg.dlg_list_ctx", spread=Spread.JOIN)
-    def rpc_dlg_list(self, callid: str, from_tag: str = "") -> dict[str, Any]:
-        """One dialog."""
-        return next((row(d, self.rt.wall_time()) for d in self.table.by_call.get(callid, ()) if not from_tag or d.caller.tag == from_tag), {})
+    def rpc_dlg_list(self, callid: str, from_tag: str = "") -> dict[str, Any] | None:
+        """One dialog; nothing where there is none."""
+        return next((row(d, self.rt.wall_time()) for d in self.table.by_call.get(callid, ()) if not from_tag or d.caller.tag == from_tag), None)
 
-    @rpc("dlg.list_match", "dlg.list_match_ctx", spread=Spread.JOIN)
-    def rpc_match(self, key: str, operator: str, value: str, limit: int | str = 0) -> list[dict[str, Any]]:
+    @rpc("dlg.list_match", "dlg.list_match_ctx", spread=Spread.JOIN, wrong="Invalid parameters")
+    def rpc_match(self, key: str, operator: str, value: str, limit: int = 0) -> list[dict[str, Any]]:
         """Dialogs whose field (ruri, furi, turi, callid, ftag, ttag, start_ts) is eq, ne, sw, re, gt or lt VALUE."""
         read = _KEYS.get(key)
         if read is None:
@@ -88,7 +86,9 @@ class Commands(ProfileFunctions, RequestFunctions):
         if operator not in tests:
             raise RpcFault(500, "Invalid matching operator parameter")
         found = [row(d, self.rt.wall_time()) for d in self.table if tests[operator](read(d))]
-        return found[: int(limit)] if int(limit) > 0 else found
+        if not found:
+            raise RpcFault(404, "Not found")
+        return found[:limit] if limit > 0 else found
 
     def _dialog(self, entry: int, ident: int) -> Dialog:
         found: Dialog | None = self.table.by_id.get((int(entry), int(ident)))
@@ -126,7 +126,7 @@ class Commands(ProfileFunctions, RequestFunctions):
         if dialog is None:
             raise RpcFault(404, "Dialog not found")
         if dialog.state != CONFIRMED:
-            raise RpcFault(404, "Dialog not confirmed")
+            raise RpcFault(500, "Dialog not in confirmed state")
         return "Alive"
 
     @rpc("dlg.set_state", spread=Spread.EVERY)
@@ -139,7 +139,7 @@ class Commands(ProfileFunctions, RequestFunctions):
             raise RpcFault(404, "Dialog not found")
         state = _STATES.get(str(params[3])[:1])
         if state is None:
-            raise RpcFault(500, "Unknown state value")
+            raise RpcFault(500, "Invalid state value")
         self.move(dialog, state)
 
     @rpc("dlg.stats_active", spread=Spread.SUM)
@@ -150,7 +150,7 @@ class Commands(ProfileFunctions, RequestFunctions):
         counts = {name: states.count(state) for name, state in names.items()}
         return {**counts, "all": sum(counts.values())}
 
-    @rpc("dlg.bridge_dlg")
+    @rpc("dlg.bridge_dlg", wrong="Invalid parameters")
     def rpc_bridge(self, caller: str, callee: str, proxy: str = "") -> None:
         """Call one party and refer it to another."""
         if not self.bridge(caller, callee, proxy):

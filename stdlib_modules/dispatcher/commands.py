@@ -132,7 +132,7 @@ class Commands:
             del self.sets[chosen.number]
         return "Ok. Dispatcher destination removed."
 
-    @rpc("dispatcher.hash")
+    @rpc("dispatcher.hash", wrong="Invalid Parameters")
     def rpc_hash(self, nslots: int, value: str, other: str = "") -> dict[str, int]:
         """The hash of one or two values, and its slot."""
         number = core_hash(value, other) or 1

@@ -188,7 +188,7 @@ class Drouting(Module):
     # -- RPC -------------------------------------------------------------------------------------------------------------
 
     @rpc("drouting.reload", spread=Spread.EVERY)
-    def rpc_reload(self) -> None:
+    def rpc_reload(self) -> str:
         """Read gateways and rules again; what cannot be read changes nothing."""
         try:
             self.table = self._load()
@@ -196,6 +196,7 @@ class Drouting(Module):
         except DbError as err:
             self.rt.log.error("drouting: %s", err)
             raise RpcFault(500, "Failed to load data") from None
+        return "reload ok"
 
 
 module = Drouting

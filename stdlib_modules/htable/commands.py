@@ -59,14 +59,14 @@ class Commands:
         self._known(htable).set_seconds(str(key), _number(seconds))
         return "Ok"
 
-    @rpc("htable.setxs")
+    @rpc("htable.setxs", wrong="Not enough parameters (htable name, key name, value and expire)")
     def rpc_setxs(self, htable: str, key: str, value: str, seconds: int) -> str:
         """Set an item to a text, with its expiry."""
         table = self._known(htable)
         table.put(str(key), str(value), _number(seconds) if table.autoexpire else 0)
         return "Ok. Key set to new value."
 
-    @rpc("htable.setxi")
+    @rpc("htable.setxi", wrong="Not enough parameters (htable name, key name, value and expire)")
     def rpc_setxi(self, htable: str, key: str, value: int, seconds: int) -> str:
         """Set an item to a number, with its expiry."""
         table = self._known(htable)

@@ -140,9 +140,11 @@ class Pings:
         return False
 
     @rpc("nathelper.enable_ping", spread=Spread.FIRST)
-    def rpc_enable_ping(self, value: int) -> str:
+    def rpc_enable_ping(self, value: int | None = None) -> str:
         """0 stops the pings, another number lets them go on."""
         if not self.p.natping_interval:
-            raise RpcFault(400, "Pinging is disabled")
+            raise RpcFault(500, "NATping disabled")
+        if value is None:
+            raise RpcFault(500, "Not enough parameters")
         self.pinging = int(value) != 0
         return ""

@@ -313,7 +313,8 @@ class Permissions(Module):
         left, right = plain(str(params[1])), plain(str(params[2]))
         if pair is None or left is None or right is None:
             raise RpcFault(500, "Bad URI or file")
-        return "Allowed" if self._allowed(pair, left, right) else "Denied"
+        # without files nothing is allowed here, unlike in a route
+        return "Allowed" if any(pair) and self._allowed(pair, left, right) else "Denied"
 
     @rpc("permissions.testUri")
     def rpc_test(self, *params: str) -> str:

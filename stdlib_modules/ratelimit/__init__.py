@@ -205,12 +205,12 @@ class Ratelimit(Module):
         return f"ki[{c.ki:f}] kp[{c.kp:f}] kd[{c.kd:f}] "
 
     @rpc("rl.set_pid", spread=Spread.EVERY)
-    def rpc_set_pid(self, ki: Any, kp: Any, kd: Any) -> None:
+    def rpc_set_pid(self, ki: float, kp: float, kd: float) -> None:
         """Change them: integral, proportional, derivative."""
         self.controller.ki, self.controller.kp, self.controller.kd = (_real(value) for value in (ki, kp, kd))
 
     @rpc("rl.push_load", spread=Spread.EVERY)
-    def rpc_push_load(self, load: Any) -> None:
+    def rpc_push_load(self, load: float) -> None:
         """Take a load from 0 to 1 for measured, until the next interval."""
         value = _real(load)
         if not 0 <= value <= 1:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from kamc.declare import Module, Routes, Spread, function, rpc
 from kamc.errors import ConfigError
@@ -106,7 +105,7 @@ class Regex(Module):
         return {str(Path(self.rt.base or ".") / self.p.file): "regex.reload"} if self.p.file else {}
 
     @rpc("regex.reload", spread=Spread.EVERY)
-    def rpc_reload(self) -> dict[str, Any]:
+    def rpc_reload(self) -> None:
         """Read the file again."""
         if not self.p.file:
             raise RpcFault(500, "Group matching not enabled")
@@ -115,7 +114,6 @@ class Regex(Module):
         except ConfigError as err:
             self.rt.log.error("%s", err)
             raise RpcFault(500, "Failed to reload") from None
-        return {}
 
 
 module = Regex

@@ -430,7 +430,7 @@ class Rtpengine(Events, Module):
     def _matching(self, url: str) -> list[tuple[int, Node]]:
         found = [(number, node) for number, node in self.nodes.all() if url == "all" or node.url == url]
         if not found:
-            raise RpcFault(404, f"Instance not found ({url})" if url != "all" else "No instances found")
+            raise RpcFault(404, "Instance not found" if url != "all" else "No instances found")
         return found
 
     def _row(self, number: int, node: Node) -> dict[str, Any]:
@@ -450,23 +450,28 @@ class Rtpengine(Events, Module):
         out = []
         for _, node in self._matching(url):
             up = self._ping(node)
-            out.append({"url": node.url, "status": "success" if up else "disabled" if node.disabled_until == math.inf else "failed"})
-        return out
+            out.append({"url": node.url, "status": "success" if up else "disabled" if node.disabled_until == math.inf else "fail"})
+        return self._of_all(out, "success") if url == "all" else out
+
+    @staticmethod
+    def _of_all(rows: list[dict[str, Any]], good: str) -> list[dict[str, Any]]:
+        """One word for all nodes, as Kamailio has it: that of the first that is not well."""
+        return [{"url": "all", "status": next((row["status"] for row in rows if row["status"] != good), good)}]
 
     @rpc("rtpengine.enable", spread=Spread.EVERY)
     def rpc_enable(self, url: str, on: int) -> list[dict[str, Any]]:
         """Switch a node, or all of them, on (1) or off (0)."""
         out = []
         for _, node in self._matching(url):
-            node.disabled_until = 0.0 if int(on) else math.inf
-            out.append({"url": node.url, "status": "enable" if int(on) else "disable"})
-        return out
+            node.disabled_until = 0.0 if on else math.inf
+            out.append({"url": node.url, "status": "disable" if not on else "enable" if self._ping(node) else "fail"})
+        return self._of_all(out, "enable" if on else "disable") if url == "all" else out
 
     @rpc("rtpengine.reload", spread=Spread.EVERY)
     def rpc_reload(self) -> None:
         """Read the table again."""
         if not self.p.db_url:
-            raise RpcFault(500, "Failed to reload the table content: no database")
+            raise RpcFault(500, "No Database URL")
         try:
             self._fill()
         except ConfigError as err:

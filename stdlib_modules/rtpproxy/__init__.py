@@ -402,8 +402,8 @@ class Rtpproxy(Module):
         now, out = self.rt.now(), []
         for index, (number, node) in enumerate(self.nodes.all()):
             left = node.disabled_until - now
-            out.append({"url": node.url, "set": number, "index": index, "disabled": int(left > 0), "weight": node.weight,
-                        "recheck_ticks": "N/A" if left == math.inf else max(0, round(left))})  # fmt: skip
+            out.append({"setid": number, "url": node.url, "index": index, "disabled": int(left > 0), "weight": node.weight,
+                        "recheck": -1 if left == math.inf else max(0, round(left))})  # fmt: skip
         return out
 
     @rpc("rtpproxy.enable", spread=Spread.EVERY)
@@ -411,7 +411,7 @@ class Rtpproxy(Module):
         """Switch a node, or all of them, on (1) or off (0)."""
         found = [node for _, node in self.nodes.all() if url in ("all", node.url)]
         if not found:
-            raise RpcFault(404, "Instance not found")
+            raise RpcFault(404, "RTPProxy not found")
         for node in found:
             node.disabled_until = 0.0 if int(on) else math.inf
 

@@ -326,8 +326,8 @@ class Siptrace(Module):
 
         return BoundPv(get)
 
-    @rpc("siptrace.status", spread=Spread.EVERY)
-    def rpc_status(self, what: str = "check") -> str:
+    @rpc("siptrace.status", spread=Spread.EVERY, wrong="Not enough parameters (on, off or check)")
+    def rpc_status(self, what: str) -> str:
         """Switch tracing on or off, or check."""
         if what not in ("on", "off", "check"):
             raise RpcFault(500, "Bad parameter (on, off or check)")

@@ -127,12 +127,11 @@ class Tm(RelayFunctions, ReplyFunctions, SettingFunctions, ContactFunctions, Uac
                 for t in self.rt.tm.transactions()]  # fmt: skip
 
     @rpc("tm.clean", spread=Spread.EVERY)
-    def rpc_clean(self) -> str:
+    def rpc_clean(self) -> None:
         """Delete transactions that are over."""
         for t in self.rt.tm.transactions():
             if t.status >= 200 and not any(b.client.waiting for b in t.branches):
                 t.delete()
-        return "ok"
 
 
 module = Tm

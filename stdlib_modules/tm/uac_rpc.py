@@ -5,7 +5,7 @@ The answers are those of Kamailio 5.6.3. Waiting needs a transport that can answ
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from kamc.declare import Spread, rpc
 from kamc.errors import SipError
@@ -16,6 +16,8 @@ from kamc.runtime.sip.uri import parse_uri, split_quoted
 from kamc.runtime.tm.transaction import Transaction
 from stdlib_modules.tm.uac import Callback, UacFunctions
 
+#: what a request that is incomplete hears
+_TOO_FEW: Final = "400 too few parameters ({}/5)"
 Answer = tuple[int, SipMessage | None, Transaction]
 
 
@@ -91,73 +93,74 @@ class UacCommands(UacFunctions):
 
     # -- starting --------------------------------------------------------------------------------------------------------
 
-    @rpc("tm.t_uac_start")
+    @rpc("tm.t_uac_start", wrong=_TOO_FEW)
     def rpc_start(self, method: str, ruri: str, nexthop: str, socket: str, headers: str, body: str = "") -> None:
         """Start a request; answers at once."""
         self._request(method, ruri, nexthop, socket, headers, body, ack=True)
 
-    @rpc("tm.t_uac_start_hex")
+    @rpc("tm.t_uac_start_hex", wrong=_TOO_FEW)
     def rpc_start_hex(self, method: str, ruri: str, nexthop: str, socket: str, headers: str, body: str = ".") -> None:
         """The same with the body in hexadecimal digits."""
         self._request(method, ruri, nexthop, socket, headers, self._hex(body), ack=True)
 
-    @rpc("tm.t_uac_start_noack")
+    @rpc("tm.t_uac_start_noack", wrong=_TOO_FEW)
     def rpc_start_noack(self, method: str, ruri: str, nexthop: str, socket: str, headers: str, body: str = "") -> None:
         """Start a request; a 2xx to an INVITE is not acknowledged."""
         self._request(method, ruri, nexthop, socket, headers, body, ack=False)
 
-    @rpc("tm.t_uac_start_noack_hex")
+    @rpc("tm.t_uac_start_noack_hex", wrong=_TOO_FEW)
     def rpc_start_noack_hex(self, method: str, ruri: str, nexthop: str, socket: str, headers: str, body: str = ".") -> None:
         """The same with the body in hexadecimal digits."""
         self._request(method, ruri, nexthop, socket, headers, self._hex(body), ack=False)
 
     # -- waiting ---------------------------------------------------------------------------------------------------------
 
-    @rpc("tm.t_uac_wait")
+    @rpc("tm.t_uac_wait", wrong=_TOO_FEW)
     def rpc_wait(self, method: str, ruri: str, nexthop: str, socket: str, headers: str, body: str = "") -> list[Any]:
         """Send a request and answer with its final reply."""
         return self._whole(self._answer(method, ruri, nexthop, socket, headers, body, ack=True))
 
-    @rpc("tm.t_uac_wait_hex")
+    @rpc("tm.t_uac_wait_hex", wrong=_TOO_FEW)
     def rpc_wait_hex(self, method: str, ruri: str, nexthop: str, socket: str, headers: str, body: str = ".") -> list[Any]:
         """The same with the body in hexadecimal digits."""
         return self._whole(self._answer(method, ruri, nexthop, socket, headers, self._hex(body), ack=True))
 
-    @rpc("tm.t_uac_wait_noack")
+    @rpc("tm.t_uac_wait_noack", wrong=_TOO_FEW)
     def rpc_wait_noack(self, method: str, ruri: str, nexthop: str, socket: str, headers: str, body: str = "") -> list[Any]:
         """Send a request and answer with its final reply; a 2xx to an INVITE is not acknowledged."""
         return self._whole(self._answer(method, ruri, nexthop, socket, headers, body, ack=False))
 
-    @rpc("tm.t_uac_wait_noack_hex")
+    @rpc("tm.t_uac_wait_noack_hex", wrong=_TOO_FEW)
     def rpc_wait_noack_hex(self, method: str, ruri: str, nexthop: str, socket: str, headers: str, body: str = ".") -> list[Any]:
         """The same with the body in hexadecimal digits."""
         return self._whole(self._answer(method, ruri, nexthop, socket, headers, self._hex(body), ack=False))
 
-    @rpc("tm.t_uac_wait_block")
+    @rpc("tm.t_uac_wait_block", wrong=_TOO_FEW)
     def rpc_block(self, method: str, ruri: str, nexthop: str, socket: str, headers: str, body: str = "") -> dict[str, Any]:
         """Send a request and answer with status and reason."""
         return self._short(self._answer(method, ruri, nexthop, socket, headers, body, ack=True))
 
-    @rpc("tm.t_uac_wait_block_hex")
+    @rpc("tm.t_uac_wait_block_hex", wrong=_TOO_FEW)
     def rpc_block_hex(self, method: str, ruri: str, nexthop: str, socket: str, headers: str, body: str = ".") -> dict[str, Any]:
         """The same with the body in hexadecimal digits."""
         return self._short(self._answer(method, ruri, nexthop, socket, headers, self._hex(body), ack=True))
 
-    @rpc("tm.t_uac_wait_block_noack")
+    @rpc("tm.t_uac_wait_block_noack", wrong=_TOO_FEW)
     def rpc_block_noack(self, method: str, ruri: str, nexthop: str, socket: str, headers: str, body: str = "") -> dict[str, Any]:
         """Send a request and answer with status and reason; a 2xx to an INVITE is not acknowledged."""
         return self._short(self._answer(method, ruri, nexthop, socket, headers, body, ack=False))
 
-    @rpc("tm.t_uac_wait_block_noack_hex")
+    @rpc("tm.t_uac_wait_block_noack_hex", wrong=_TOO_FEW)
     def rpc_block_noack_hex(self, method: str, ruri: str, nexthop: str, socket: str, headers: str, body: str = ".") -> dict[str, Any]:
         """The same with the body in hexadecimal digits."""
         return self._short(self._answer(method, ruri, nexthop, socket, headers, self._hex(body), ack=False))
 
     # -- transactions of others ------------------------------------------------------------------------------------------
 
-    def _found(self, t: Transaction | None) -> Transaction:
+    @staticmethod
+    def _found(t: Transaction | None) -> Transaction:
         if t is None:
-            raise RpcFault(404, "Transaction not found")
+            raise RpcFault(481, "No such transaction")
         return t
 
     def _by_id(self, trans_id: str) -> Transaction:
@@ -167,7 +170,10 @@ class UacCommands(UacFunctions):
     def _by_call(self, callid: str, cseq: str) -> Transaction:
         """``cseq``: a number, for any method."""
         number = str(cseq).split()[0] if str(cseq).strip() else ""
-        return self._found(next((t for t in self.rt.tm.transactions() if not t.local and t.msg.call_id == callid and str(t.msg.cseq[0]) == number), None))
+        t: Transaction | None = next((t for t in self.rt.tm.transactions() if not t.local and t.msg.call_id == callid and str(t.msg.cseq[0]) == number), None)
+        if t is None:
+            raise RpcFault(404, "Transaction not found")
+        return t
 
     def _reply(self, t: Transaction, code: int, reason: str, totag: str, headers: str, body: str) -> None:
         if totag and totag != ".":
@@ -180,12 +186,12 @@ class UacCommands(UacFunctions):
         if not self.rt.tm.reply(t, int(code), reason):
             raise RpcFault(500, "Reply failed")
 
-    @rpc("tm.reply", spread=Spread.EVERY)
+    @rpc("tm.reply", spread=Spread.EVERY, wrong="400 Reply code expected")
     def rpc_reply(self, code: int, reason: str, trans_id: str, totag: str = "", headers: str = "", body: str = "") -> None:
         """Answer a transaction, ``trans_id`` being ``index:label``."""
         self._reply(self._by_id(trans_id), code, reason, totag, headers, body)
 
-    @rpc("tm.reply_callid", spread=Spread.EVERY)
+    @rpc("tm.reply_callid", spread=Spread.EVERY, wrong="400 Reply code expected")
     def rpc_reply_callid(self, code: int, reason: str, callid: str, cseq: str, totag: str = "", headers: str = "", body: str = "") -> None:
         """Answer a transaction by Call-ID and CSeq number."""
         self._reply(self._by_call(callid, cseq), code, reason, totag, headers, body)
@@ -200,11 +206,12 @@ class UacCommands(UacFunctions):
         """Send the last reply of a transaction again, by Call-ID and CSeq number."""
         self._by_call(callid, cseq).repeat_reply()
 
-    @rpc("tm.cancel", spread=Spread.EVERY)
-    def rpc_cancel(self, callid: str, cseq: str) -> None:
-        """Cancel a pending INVITE by Call-ID and CSeq number."""
+    @rpc("tm.cancel", spread=Spread.EVERY, wrong="400 Callid and CSeq expected as parameters")
+    def rpc_cancel(self, callid: str, cseq: str) -> list[Any]:
+        """Cancel a pending INVITE by Call-ID and CSeq number; how many branches are left to be waited for."""
         t = self.rt.tm.by_callid(callid, str(cseq))
         if t is None:
             raise RpcFault(400, "Transaction not found")
         t.canceled = True
         t.cancel_branches(self.rt.now())
+        return [len(list(t.live)), "branches remaining (waiting for timeout)"]

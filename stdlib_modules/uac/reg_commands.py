@@ -157,9 +157,9 @@ class RegistrationFunctions(Registrar):
     @rpc("uac.reg_dump")
     def rpc_dump(self) -> list[dict[str, Any]]:
         """All registrations."""
-        return [self._shown(r) for r in self.records.values()]
+        return [self._shown(r) for r in reversed(self.records.values())]
 
-    @rpc("uac.reg_info")
+    @rpc("uac.reg_info", wrong="400 Invalid Parameters")
     def rpc_info(self, attr: str, value: str) -> dict[str, Any]:
         """One registration, by l_uuid, l_username, r_username or auth_username."""
         return self._shown(self._one(attr, value))
@@ -211,7 +211,7 @@ class RegistrationFunctions(Registrar):
             raise RpcFault(404, "Record not found")
         self.count_registrations()
 
-    @rpc("uac.reg_active", spread=Spread.EVERY)
+    @rpc("uac.reg_active", spread=Spread.EVERY, wrong="Missing parameter")
     def rpc_active(self, mode: int) -> dict[str, int]:
         """Stop (0) and start (1) sending."""
         before, self.reg_active = self.reg_active, bool(int(mode))

@@ -103,6 +103,11 @@ class Registrar(Module):
                 raise ConfigError(f"uac: cannot load {p.reg_db_table}: {err}") from None
         self.rt.every(float(p.reg_timer_interval), self.renew, once=True)
 
+    def child_init(self) -> None:
+        """Nobody waits for the first interval to be registered."""
+        if self.rt.previous is None and self.rt.first and self.records:
+            self.rt.timers.arm(self.rt.now(), lambda _: self.renew())
+
     def activate(self, previous: Any) -> None:
         """Registrations go on where they are the same; those that were added by command stay."""
         super().activate(previous)

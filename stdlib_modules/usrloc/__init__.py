@@ -151,7 +151,13 @@ class Usrloc(Module, Commands, Keepalives):
             self.rt.counters.register("usrloc", statistic(f"{domain}-expires"))
             if self.database is not None and not known:
                 self._load(self.database, domain, found)
+            # the first worker looks after all of them, and answers commands
+            self.rt.tell_peers(self.name, "use", domain)
         return found
+
+    def use(self, domain: str) -> None:
+        """Another worker has a domain that may be new here."""
+        self.table(domain)
 
     def _load(self, database: LocationDatabase, domain: str, table: LocalTable) -> None:
         """Fill a table from the database, before anything asks it."""

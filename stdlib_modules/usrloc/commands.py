@@ -8,12 +8,13 @@ from typing import Any
 from kamc.declare import rpc
 from kamc.runtime.db import DbError
 from kamc.runtime.hashes import core_hash
+from kamc.runtime.rpc.binrpc import Member
 from kamc.runtime.rpc.fault import RpcFault
 from stdlib_modules.usrloc.binding import Binding, placed, same_contact
 from stdlib_modules.usrloc.database import LocationDatabase
 
 _SLOTS = 1024
-
+_NO_TABLE = "Not enough parameters (table to lookup)"
 
 #: User-Agent of contacts that ul.add has added
 _RPC_AGENT = "kamailio SIP Router - RPC Server"
@@ -58,9 +59,9 @@ class Commands:
         """All contacts; ``brief`` only whose there are."""
         rows: dict[str, list[dict[str, Any]]] = {domain: [] for domain in self.domain_names()}
         names: dict[str, list[str]] = {domain: [] for domain in rows}
-        for domain, aor, held in self.each():
+        for domain, aor, held in sorted(self.each(), key=lambda one: core_hash(one[1]) % _SLOTS):
             names[domain].append(aor)
-            rows[domain].append({"AoR": aor} if mode == "brief" else {"Info": {"AoR": aor, "HashID": core_hash(aor), "Contacts": [self._row(b) for b in held]}})
+            rows[domain].append(Member(AoR=aor) if mode == "brief" else {"Info": {"AoR": aor, "HashID": core_hash(aor), "Contacts": [self._row(b) for b in held]}})
         return {"Domains": [{"Domain": {"Domain": domain, "Size": _SLOTS, "AoRs": aors, "Stats": {"Records": len(aors), "Max-Slots": self._fullest(names[domain])}}}
                             for domain, aors in rows.items()]}  # fmt: skip
 
@@ -72,31 +73,39 @@ class Commands:
             slots[slot] = slots.get(slot, 0) + 1
         return max(slots.values(), default=0)
 
-    @rpc("ul.lookup")
+    def _known(self, domain: str) -> None:
+        """Raises RpcFault for a domain that nobody uses."""
+        if domain not in self.domain_names():
+            raise RpcFault(500, "Domain table not found")
+
+    @rpc("ul.lookup", wrong="Not enough parameters (table and AOR to lookup)")
     def rpc_lookup(self, domain: str, aor: str) -> dict[str, Any]:
         """Contacts of one address of record."""
+        self._known(domain)
         found = self.bindings(domain, self._aor(aor))
         if not found:
             raise RpcFault(500, "AOR not found in location table")
         return {"AoR": self._aor(aor), "Contacts": [self._row(b) for b in found]}
 
-    @rpc("ul.rm")
+    @rpc("ul.rm", wrong="Not enough parameters (table and AOR to lookup)")
     def rpc_rm(self, domain: str, aor: str) -> None:
-        """Remove an address of record."""
-        if not self.bindings(domain, self._aor(aor)):
-            raise RpcFault(404, "AOR not found")
+        """Remove an address of record; one that is not there is fine."""
+        self._known(domain)
         self.store(domain, self._aor(aor), [])
 
-    @rpc("ul.rm_contact")
+    @rpc("ul.rm_contact", wrong="Not enough parameters (table, AOR and contact)")
     def rpc_rm_contact(self, domain: str, aor: str, contact: str) -> None:
         """Remove one contact."""
+        self._known(domain)
         held = self.bindings(domain, self._aor(aor))
+        if not held:
+            raise RpcFault(404, "AOR not found")
         kept = [b for b in held if not same_contact(b.contact, contact)]
         if len(kept) == len(held):
             raise RpcFault(404, "Contact not found")
         self.store(domain, self._aor(aor), kept)
 
-    @rpc("ul.add")
+    @rpc("ul.add", wrong="Not enough parameters or wrong format")
     def rpc_add(self, domain: str, aor: str, contact: str, expires: int, q: float, path: str, flags: int, cflags: int, methods: int) -> None:
         """Add a contact; expires 0 is for ever."""
         now = self.rt.wall_time()
@@ -123,17 +132,17 @@ class Commands:
             self.rt.log.error("usrloc: table %s: %s", domain, err)
             raise RpcFault(500, "Failed to query contact count") from None
 
-    @rpc("ul.db_users")
+    @rpc("ul.db_users", wrong=_NO_TABLE)
     def rpc_db_users(self, domain: str) -> int:
         """How many addresses of record the database has."""
         return self._numbers(domain)[0]
 
-    @rpc("ul.db_contacts")
+    @rpc("ul.db_contacts", wrong=_NO_TABLE)
     def rpc_db_contacts(self, domain: str) -> int:
         """How many contacts the database has that are not over."""
         return self._numbers(domain)[1]
 
-    @rpc("ul.db_expired_contacts")
+    @rpc("ul.db_expired_contacts", wrong=_NO_TABLE)
     def rpc_db_expired(self, domain: str) -> int:
         """How many contacts the database has that are over."""
         return self._numbers(domain)[2]

@@ -357,7 +357,8 @@ def test_commands(setup: Callable[..., Bench], server: NameServer) -> None:
     assert rows[0] | {"rr_idx": 0} == {"rr_idx": 0, "rr_name": "a.test", "rr_port": 5091, "rr_priority": 10, "rr_weight": 5, "rr_permanent": "no", "rr_expires": 60}
     assert rpc("dns.lookup", "SRV", "_sip._udp.srv.test")["records"] and {row["rr_idx"] for row in rows} == {0, 1}
     assert view["none.test"]["negative_entry"] == "yes" and "records" not in view["none.test"]
-    assert rpc("dns.mem_info") == 512000
+    used, limit = rpc("dns.mem_info")
+    assert limit == 512000 and used == sum(entry["size_bytes"] for entry in rpc("dns.view"))
     for wrong in (("dns.lookup", "A", "none.test"), ("dns.lookup", "X", "y"), ("dns.delete_a", "no.test"), ("dns.add_a", "x", 60, "::1"),
                   ("dns.add_a", "x", -1, "1.1.1.1"), ("dns.add_aaaa", "x", 60, "no"), ("dns.set_server_state", 2),
                   ("dns.add_srv", "x", 1, 1, 1, 70000, "y")):  # fmt: skip
@@ -369,7 +370,7 @@ def test_commands(setup: Callable[..., Bench], server: NameServer) -> None:
     server.asked.clear()
     assert dns.records("own.test", "A") == ("127.0.0.4", "127.0.0.5") and dns.records("_sip._udp.own.test", "SRV") == (Srv(1, 2, 5070, "own.test"),)
     assert server.asked == []
-    assert rpc("dns.delete_all") == {"status": "ok"} and rpc("dns.debug") == ["own.test A"]
+    assert rpc("dns.delete_all") == {"status": "ok"} and rpc("dns.debug")[:2] == ["own.test", 1]
     rpc("dns.set_server_state", 0)
     assert dns.records("a.test", "A") == () and server.asked == [] and rpc("dns.get_server_state") == 0
     rpc("dns.delete_all_force")

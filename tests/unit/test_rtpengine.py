@@ -125,8 +125,8 @@ def test_a_node_that_is_away_is_left_alone_for_a_while(bench, node: Relay) -> No
     assert b.rpc("rtpengine.get_hash_total") == 0
     b.time += 61
     assert [row["status"] for row in b.rpc("rtpengine.ping", node.url)] == ["success"]
-    assert [row["status"] for row in b.rpc("rtpengine.ping", other.url)] == ["failed"]
-    assert [row["status"] for row in b.rpc("rtpengine.enable", "all", 0)] == ["disable"] * 2
+    assert [row["status"] for row in b.rpc("rtpengine.ping", other.url)] == ["fail"]
+    assert b.rpc("rtpengine.ping", "all") == [{"url": "all", "status": "fail"}] and b.rpc("rtpengine.enable", "all", 0) == [{"url": "all", "status": "disable"}]
     assert run(b, "rtpengine_offer")[0] == "-1"
     assert {row["disabled"] for row in b.rpc("rtpengine.show", "all")} == {"1(permanent)"}
     b.rpc("rtpengine.enable", node.url, 1)

@@ -147,7 +147,7 @@ def test_changes_that_wait(bench: Any) -> None:
     ("set", ("vm", "pt", "abc"), "Failed to set"), ("set", ("registrar", "default_q", 5), "Failed to set"), ("set", ("tm", "ruri_matching", 1), "Failed to set"),
     ("set", ("tm", "aggregate_challenges", 2), "Failed to set"), ("set", ("vm[5]", "pt", 1), "Failed to set"), ("set_delayed", ("vm[5]", "pt", 1), "Failed to set"),
     ("del_delayed", ("vm[5]", "pt"), "Failed to delete"), ("get", ("vm[-1]",), "Wrong group syntax"), ("get", ("tm", "fr_timer"), "not readable"),
-    ("set", ("dbg", "mod_hash_size", 3), "Failed to set"), ("add_group_inst", ("",), "Wrong group syntax"), ("set", ("vm",), "Invalid Parameters"),
+    ("set", ("dbg", "mod_hash_size", 3), "Failed to set"), ("add_group_inst", ("",), "Wrong group syntax"), ("set", ("vm",), "expected string type"),
 ])  # fmt: skip
 def test_wrong_commands(bench: Any, command: str, params: tuple[Any, ...], text: str) -> None:
     b = bench("request_route { exit; }\n", head=LOADED + VARIABLES + 'loadmodule "debugger.so"\n')

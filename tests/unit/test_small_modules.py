@@ -62,16 +62,17 @@ def test_mtree(bench, tables: Path, tree: str, value: str, mode: int, expected: 
 
 def test_mtree_rpc_and_reload(bench, tables: Path) -> None:
     b = bench(MTREE + f'modparam("mtree", "db_url", "text://{tables}")\nrequest_route {{ exit; }}\n')
-    assert b.rpc("mtree.match", "m", "1234", 0) == {"PREFIX": "123", "TVALUE": "abc"}
+    assert b.rpc("mtree.match", "m", "1234", 0) == ["m", {"PREFIX": "123", "TVALUE": "abc"}]
+    assert [row["PREFIX"] for row in b.rpc("mtree.match", "m", "1234", 2)[1:]] == ["1", "12", "123"]
     assert b.rpc("mtree.list", "m")[0] == {"tname": "m", "tprefix": "1", "tvalue": ["one"]}
     (tables / "mtree").write_text("id(int,auto) tprefix(string) tvalue(string)\n1:7:seven\n")
     assert b.rpc("mtree.reload", "m") == "Ok. Mtree reloaded."
-    assert b.rpc("mtree.match", "m", "77")["TVALUE"] == "seven"
+    assert b.rpc("mtree.match", "m", "77")[1]["TVALUE"] == "seven"
     (tables / "mtree").write_text("id(int,auto) tprefix(string) tvalue(string)\n1:7x:seven\n")
     for call in (("mtree.reload", "m"), ("mtree.reload", "zz"), ("mtree.match", "zz", "1"), ("mtree.match", "m", "1")):
         with pytest.raises(RpcFault):
             b.rpc(*call)
-    assert b.rpc("mtree.match", "m", "77")["TVALUE"] == "seven"
+    assert b.rpc("mtree.match", "m", "77")[1]["TVALUE"] == "seven"
 
 
 def test_mtree_items_of_the_configuration(bench) -> None:

@@ -136,7 +136,7 @@ def test_adding_removing_and_reloading(bench, tmp_path: Path) -> None:
     (tmp_path / "dbtext" / "uacreg").write_text(HEADER + ROW + ROW.replace("1:id0", "2:id1") + ROW.replace(":pw:", "::").replace("1:id0", "3:id2"))
     b.advance(1)
     b.rpc("uac.reg_reload")
-    assert [(r["l_uuid"], r["flags"]) for r in b.rpc("uac.reg_dump")] == [("id0", 18), ("id1", 0)]
+    assert [(r["l_uuid"], r["flags"]) for r in b.rpc("uac.reg_dump")] == [("id1", 0), ("id0", 18)]
     assert any("neither auth_password nor auth_ha1" in line for line in b.log.lines)
     b.rpc("uac.reg_unregister", "l_uuid", "id1")
     assert [m.get("Expires") for m in registers(b)] == ["60", "0"]

@@ -77,7 +77,8 @@ def test_calls(web: Web) -> None:
 
 
 @pytest.mark.parametrize(("name", "params", "headers", "code", "text"), [
-    ("no.such", (), "", 500, "Method Not Found"), ("htable.get", ("nosuch", "x"), "", 500, "No such htable"), ("htable.dump", (), "", 400, "Invalid Parameters"),
+    ("no.such", (), "", 500, "Method Not Found"), ("htable.get", ("nosuch", "x"), "", 500, "No such htable"),
+    ("htable.dump", (), "", 400, "error at parameter 0: expected string type but end of packet encountered"), ("htable.dump", ("t", 1), "", 400, "Invalid Parameters"),
     ("core.echo", (), "X-No: 1\r\n", 403, "Not <you>"),
 ])  # fmt: skip
 def test_faults(web: Web, name: str, params: tuple[object, ...], headers: str, code: int, text: str) -> None:

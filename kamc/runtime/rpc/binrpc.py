@@ -18,6 +18,10 @@ INT, STR, DOUBLE, STRUCT, ARRAY, NAME, BYTES = range(7)
 MAX_DEPTH: Final = 16
 
 
+class Member(dict[str, Any]):
+    """One name and its value, in a list: here they stand without a structure around them."""
+
+
 class BinrpcError(ValueError):
     """Bytes that are no packet."""
 
@@ -70,17 +74,17 @@ def encode(value: Any) -> bytes:
 def _member(value: Any) -> bytes:
     """A value in a structure. kamcmd knows no lists there: as Kamailio writes them they are structures in which names may repeat (of items with one name) or
     items stand without one."""
-    if isinstance(value, list) and all(isinstance(item, dict) for item in value):
+    if isinstance(value, list | tuple):
         return bytes([STRUCT]) + b"".join(map(_item, value)) + bytes([0x80 | STRUCT])
     return encode(value)
 
 
-def _item(value: dict[str, Any]) -> bytes:
+def _item(value: Any) -> bytes:
     """Of a list in a structure."""
-    if len(value) != 1:
+    if not isinstance(value, dict) or len(value) != 1:
         return encode(value)
     ((key, inner),) = value.items()
-    return _text(NAME, str(key)) + _member(inner) if isinstance(inner, dict | list) else encode(value)
+    return _text(NAME, str(key)) + _member(inner) if isinstance(value, Member) or isinstance(inner, dict | list) else encode(value)
 
 
 def packet(kind: int, cookie: bytes, body: bytes) -> bytes:

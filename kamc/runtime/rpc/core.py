@@ -9,6 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from kamc import __version__
 from kamc.declare.module import Spread, rpc
 from kamc.runtime import memory
 from kamc.runtime.rpc.commands import RpcRegistry
@@ -67,9 +68,9 @@ class CoreCommands:
         """All of them to the registry."""
         for name, raw in vars(type(self)).items():
             for mark in getattr(raw, "_kamc", ()):
-                _, names, spread = mark
+                _, names, spread, wrong = mark
                 for command in names:
-                    self.registry.add(command, getattr(self, name), (raw.__doc__ or "").strip(), spread)
+                    self.registry.add(command, getattr(self, name), (raw.__doc__ or "").strip(), spread, wrong)
 
     # -- the server ------------------------------------------------------------------------------------------------------
 
@@ -97,7 +98,11 @@ class CoreCommands:
     @rpc("core.runinfo")
     def runinfo(self) -> dict[str, Any]:
         """Version, and time since the start."""
-        return {**self.info(), **self.uptime()}
+        info, since = self.info(), self.uptime()
+        left, seconds = divmod(since["uptime"], 60)
+        hours, minutes = divmod(left, 60)
+        return {"name": "kamc", "version": __version__, "sourceid": info["id"], "compiler": info["compiler"], "compiled": info["compiled"], "time_now": since["now"],
+                "time_started": since["up_since"], "uptime_secs": since["uptime"], "uptime_days": f"{hours // 24}d {hours % 24}h {minutes}m {seconds}s"}  # fmt: skip
 
     def _modules(self) -> list[str]:
         return [name for name in self.worker.rt.modules if name != "core"] if self.worker.rt is not None else []
@@ -110,7 +115,8 @@ class CoreCommands:
     def _defines(self) -> dict[str, str | None]:
         """Names in the order in which they came, with their texts."""
         written = self.worker.rt.defines if self.worker.rt is not None else {}
-        return {**dict.fromkeys(_VERSION_DEFINES), **written, **{f"MOD_{name}": None for name in self._modules()}}
+        loaded = {f"MOD_{name}": None for name in self._modules()}
+        return {**dict.fromkeys(_VERSION_DEFINES), **loaded, **written}
 
     @rpc("core.ppdefines")
     def ppdefines(self) -> list[str]:
@@ -169,14 +175,14 @@ class CoreCommands:
         return [str(int(v)) if isinstance(v, int | float) else str(v) for v in values]
 
     @rpc("core.prints")
-    def prints(self, text: str) -> str:
-        """The parameter, a text."""
-        return str(text)
+    def prints(self, text: str, *more: str) -> str | list[str]:
+        """The parameters, which are texts."""
+        return [text, *more] if more else text
 
     @rpc("core.printi")
-    def printi(self, number: int) -> int:
-        """The parameter, a number."""
-        return int(number)
+    def printi(self, number: int, *more: int) -> int | list[int]:
+        """The parameters, which are numbers."""
+        return [number, *more] if more else number
 
     @rpc("system.listMethods")
     def methods(self) -> list[str]:
@@ -188,7 +194,7 @@ class CoreCommands:
         """What a command does."""
         found = self.registry.commands.get(name)
         if found is None:
-            raise RpcFault(404, f"command {name} not found")
+            raise RpcFault(400, "command not found")
         return found.doc
 
     @rpc("system.methodSignature")
@@ -208,7 +214,8 @@ class CoreCommands:
     def aliases(self) -> dict[str, Any]:
         """Aliases of this host."""
         known = self.worker.rt.aliases if self.worker.rt is not None else []
-        return {"myself_callbacks": "no", "aliases": [{"alias": {"proto": p or "*", "address": h, "port": port or "*"}} for p, h, port in known]}
+        asked = any(getattr(module.p, "register_myself", 0) for module in self.worker.rt.modules.values()) if self.worker.rt is not None else False
+        return {"myself_callbacks": "yes" if asked else "no", "aliases": [{"alias": {"proto": p or "*", "address": h, "port": port or "*"}} for p, h, port in known]}
 
     @rpc("core.tcp_list", spread=Spread.JOIN)
     def tcp_list(self) -> list[dict[str, Any]]:
@@ -228,7 +235,9 @@ class CoreCommands:
     @rpc("core.udp4_raw_info")
     def udp4_raw_info(self) -> dict[str, Any]:
         """Raw sockets: not used."""
-        return {name: self.worker.core_param(name) for name in ("udp4_raw", "udp4_raw_mtu", "udp4_raw_ttl")}
+        found = {name: self.worker.core_param(name) for name in ("udp4_raw", "udp4_raw_mtu", "udp4_raw_ttl")}
+        # what the system gives packets where nobody says it
+        return found if found["udp4_raw_ttl"] != -1 else {**found, "udp4_raw_ttl": 64}
 
     # -- generations and measures ----------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from kamc.runtime.net.dns.blocklist import Blocklist, Reason
 from kamc.runtime.net.dns.records import Entry, Naptr, Record, Srv
@@ -43,6 +43,10 @@ def _number(value: Any, what: str, most: int) -> int:
     return int(text)
 
 
+#: numbers of record types (RFC 1035, RFC 2782, RFC 3403, RFC 3596)
+_NUMBERS: Final = {"A": 1, "CNAME": 5, "PTR": 12, "TXT": 16, "AAAA": 28, "SRV": 33, "NAPTR": 35}
+
+
 class DnsCommands:
     def __init__(self, dns: Resolver) -> None:
         self.dns = dns
@@ -50,7 +54,8 @@ class DnsCommands:
     def add_to(self, registry: RpcRegistry) -> None:
         for name, function, doc in (
             ("view", self.view, "Everything that is remembered of names."), ("debug", self.debug, "Names and types that are remembered."),
-            ("debug_all", self.view, "Everything that is remembered of names."), ("mem_info", lambda: self.dns.cache.limit, "Bytes that may be used."),
+            ("debug_all", self.view, "Everything that is remembered of names."),
+            ("mem_info", lambda: [self.dns.cache.used, self.dns.cache.limit], "Bytes that are used, and that may be."),
             ("lookup", self.lookup, "TYPE NAME: what is remembered of a name."), ("delete_all", self.delete_all, "Forget all but what was added for good."),
             ("delete_all_force", lambda: self.delete_all(force=True), "Forget everything."),
             ("add_a", self._adder("A", 4), "NAME TTL ADDRESS [FLAGS]: remember an address; with flag 2 for good."),
@@ -76,8 +81,11 @@ class DnsCommands:
         self.dns.cache.expire()
         return [self._show(entry) for entry in self.dns.cache]
 
-    def debug(self) -> list[str]:
-        return [f"{entry.name} {entry.kind}" for entry in self.dns.cache]
+    def debug(self) -> list[str | int]:
+        """As Kamailio writes it: name, number of the type, bytes, references, seconds that are left and since it was asked for, 1 for a name without records."""
+        now = self.dns.clock()
+        return [part for e in self.dns.cache
+                for part in (e.name, _NUMBERS[e.kind], e.size, 1, max(0, int(e.expires - now)), int(now - e.last_used), int(not e.records))]  # fmt: skip
 
     def lookup(self, kind: str, name: str) -> dict[str, Any]:
         if str(kind).upper() not in KINDS:
@@ -91,38 +99,36 @@ class DnsCommands:
         self.dns.cache.clear(permanent=force)
         return {"status": "ok"}
 
-    def _deleter(self, kind: str) -> Callable[[str], dict[str, Any]]:
-        def delete(name: str) -> dict[str, Any]:
+    def _deleter(self, kind: str) -> Callable[[str], None]:
+        def delete(name: str) -> None:
             if not self.dns.cache.remove(_text(name, "a name"), kind):
                 raise RpcFault(400, "Not found")
-            return {}
 
         return delete
 
-    def _add(self, name: str, kind: str, ttl: int, record: Record, flags: int) -> dict[str, Any]:
+    def _add(self, name: str, kind: str, ttl: int, record: Record, flags: int) -> None:
         now = self.dns.clock()
         known = self.dns.cache.get(name, kind)
         others = tuple(r for r in known.records if r != record) if known is not None else ()
         entry = Entry(name, kind, (*others, record), now + ttl, now, permanent=bool(flags & 2))
         if not self.dns.cache.put(entry, delete_unexpired=True):
             raise RpcFault(500, "Failed to add the entry to the cache")
-        return {}
 
-    def _adder(self, kind: str, version: int) -> Callable[..., dict[str, Any]]:
-        def add(name: str, ttl: int, address: str, flags: int = 0) -> dict[str, Any]:
+    def _adder(self, kind: str, version: int) -> Callable[..., None]:
+        def add(name: str, ttl: int, address: str, flags: int = 0) -> None:
             try:
                 ip = ipaddress.ip_address(str(address))
             except ValueError:
                 raise RpcFault(400, f"{address} is no address") from None
             if ip.version != version:
                 raise RpcFault(400, f"{address} is no IPv{version} address")
-            return self._add(_text(name, "a name"), kind, _number(ttl, "ttl", 1 << 31), str(ip), _number(flags, "flags", 255))
+            self._add(_text(name, "a name"), kind, _number(ttl, "ttl", 1 << 31), str(ip), _number(flags, "flags", 255))
 
         return add
 
-    def add_srv(self, name: str, ttl: int, priority: int, weight: int, port: int, target: str, flags: int = 0) -> dict[str, Any]:
+    def add_srv(self, name: str, ttl: int, priority: int, weight: int, port: int, target: str, flags: int = 0) -> None:
         record = Srv(_number(priority, "priority", 65535), _number(weight, "weight", 65535), _number(port, "port", 65535), _text(target, "a target"))
-        return self._add(_text(name, "a name"), "SRV", _number(ttl, "ttl", 1 << 31), record, _number(flags, "flags", 255))
+        self._add(_text(name, "a name"), "SRV", _number(ttl, "ttl", 1 << 31), record, _number(flags, "flags", 255))
 
     def set_server_state(self, state: int) -> dict[str, Any]:
         self.dns.servers_up = bool(_number(state, "state", 1))

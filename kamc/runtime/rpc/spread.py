@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 #: numbers that are the same in every worker
 _LIMITS = frozenset({"readers", "max_connections", "max_tls_connections"})
 
+#: how faults of workers begin that do not have what is asked for
+_NOT_FOUND = ("404 ", "481 ")
+
 
 def _fault(error: str) -> RpcFault:
     code, _, text = error.partition(" ")
@@ -43,7 +46,8 @@ def spread_over(registry: RpcRegistry, peers: Peers, name: str, params: list[Any
     answers += [(one, *peers.ask(one, name, params)) for one in others]
     good = [value for _, error, value in sorted(answers, key=lambda a: a[0]) if not error]
     if not good:
-        raise _fault(answers[0][1])
+        # a worker that has what is asked for knows better than those that have not found it
+        raise _fault(next((error for _, error, _ in answers if not error.startswith(_NOT_FOUND)), answers[0][1]))
     if spread is Spread.EVERY:
         return good[0]
     return joined(good) if spread is Spread.JOIN else added(good)
