@@ -68,11 +68,10 @@ class CountersModule(Module):
         return self._value(group, name)
 
     @rpc("cnt.reset", spread=Spread.SHOWN)
-    def rpc_reset(self, group: str, name: str) -> str:
+    def rpc_reset(self, group: str, name: str) -> None:
         """Set a counter to zero."""
         self._value(group, name)
         self.rt.counters.reset(group, name)
-        return ""
 
     @rpc("cnt.grps_list", "cnt.list_groups")
     def rpc_groups(self) -> list[str]:

@@ -435,7 +435,7 @@ class Rtpengine(Events, Module):
 
     def _row(self, number: int, node: Node) -> dict[str, Any]:
         left = node.disabled_until - self.rt.now()
-        disabled = "1(permanent)" if left == math.inf else f"{int(left > 0)}"
+        disabled: int | str = "1(permanent)" if left == math.inf else int(left > 0)
         return {"url": node.url, "set": number, "index": [n for _, n in self.nodes.all()].index(node), "weight": node.weight, "disabled": disabled,
                 "recheck_ticks": "N/A" if left == math.inf else max(0, round(left))}  # fmt: skip
 
@@ -445,27 +445,29 @@ class Rtpengine(Events, Module):
         return [self._row(number, node) for number, node in self._matching(url)]
 
     @rpc("rtpengine.ping")
-    def rpc_ping(self, url: str) -> list[dict[str, Any]]:
+    def rpc_ping(self, url: str) -> dict[str, Any] | list[dict[str, Any]]:
         """Ask a node, or all of them, whether they are there."""
         out = []
         for _, node in self._matching(url):
             up = self._ping(node)
             out.append({"url": node.url, "status": "success" if up else "disabled" if node.disabled_until == math.inf else "fail"})
-        return self._of_all(out, "success") if url == "all" else out
+        return self._told(url, out, "success")
 
     @staticmethod
-    def _of_all(rows: list[dict[str, Any]], good: str) -> list[dict[str, Any]]:
-        """One word for all nodes, as Kamailio has it: that of the first that is not well."""
-        return [{"url": "all", "status": next((row["status"] for row in rows if row["status"] != good), good)}]
+    def _told(url: str, rows: list[dict[str, Any]], good: str) -> dict[str, Any] | list[dict[str, Any]]:
+        """One word for all nodes, as Kamailio has it: that of the first that is not well. A node may be in several sets."""
+        if url == "all":
+            return {"url": "all", "status": next((row["status"] for row in rows if row["status"] != good), good)}
+        return rows[0] if len(rows) == 1 else rows
 
     @rpc("rtpengine.enable", spread=Spread.EVERY)
-    def rpc_enable(self, url: str, on: int) -> list[dict[str, Any]]:
+    def rpc_enable(self, url: str, on: int) -> dict[str, Any] | list[dict[str, Any]]:
         """Switch a node, or all of them, on (1) or off (0)."""
         out = []
         for _, node in self._matching(url):
             node.disabled_until = 0.0 if on else math.inf
             out.append({"url": node.url, "status": "disable" if not on else "enable" if self._ping(node) else "fail"})
-        return self._of_all(out, "enable" if on else "disable") if url == "all" else out
+        return self._told(url, out, "enable" if on else "disable")
 
     @rpc("rtpengine.reload", spread=Spread.EVERY)
     def rpc_reload(self) -> None:

@@ -33,7 +33,8 @@ def different(case: str, folder: Path, normalised: Callable[[str], str]) -> list
     """Commands of a case that show something else: what they show, and what they are to show."""
     wrong = []
     for row in json.loads((CASES / case / "commands.json").read_text()):
-        found = subprocess.run(["kamcmd", "-s", f"unix:{folder}/ctl", *shlex.split(row["command"].replace("RUN", str(folder)))], capture_output=True, text=True, errors="replace", timeout=20)
+        command = ["kamcmd", "-s", f"unix:{folder}/ctl", *shlex.split(row["command"].replace("RUN", str(folder)))]
+        found = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=20)
         shown = [normalised(line) for line in (found.stdout + found.stderr).splitlines() if line.strip()]
         wanted = [normalised(line) for line in row["output"]]
         if shown != wanted:

@@ -178,7 +178,7 @@ def test_media_goes_through_it(serve: Callable[..., Server], engine: str) -> Non
             assert voice_b.recv(999) == rtp(number)
             assert voice_a.recv(999) == rtp(number + 100)
         assert rpc(server, "rtpengine.get_hash_total") == 1
-        assert [row["disabled"] for row in rpc(server, "rtpengine.show", "all")] == ["0"]
+        assert [row["disabled"] for row in rpc(server, "rtpengine.show", "all")] == [0]
         a.request("BYE", target, *routes, call_id="media", to=to, cseq=2)
         bye = b.until("BYE")
         assert re.fullmatch(r"RTP: 1720 bytes, 10 packets, 0 errors; RTCP: .*", header(bye, "X-Counted"))

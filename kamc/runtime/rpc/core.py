@@ -180,9 +180,9 @@ class CoreCommands:
         return [text, *more] if more else text
 
     @rpc("core.printi")
-    def printi(self, number: int, *more: int) -> int | list[int]:
+    def printi(self, number: int, *more: int) -> list[int]:
         """The parameters, which are numbers."""
-        return [number, *more] if more else number
+        return [number, *more]
 
     @rpc("system.listMethods")
     def methods(self) -> list[str]:
