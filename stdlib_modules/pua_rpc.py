@@ -89,7 +89,7 @@ class PuaRpc(Module):
         """Publish, and answer at once."""
         self._publish(self._publication(_SENT, (uri, expires, event, content_type, ident, etag, outbound_proxy, headers, body)))
 
-    @rpc("pua.subscribe")
+    @rpc("pua.subscribe", wrong="Not enough parameters")
     def rpc_subscribe(self, uri: str, watcher: str, event: str, expires: int) -> None:
         """Subscribe a watcher to a presentity, refresh that, or end it with 0 seconds."""
         if parse_uri(uri) is None:

@@ -6,6 +6,7 @@ Values of labels are escaped as the exposition format wants (Kamailio writes the
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -264,49 +265,53 @@ class XhttpProm(Module):
     # -- RPC -------------------------------------------------------------------------------------------------------------
 
     @staticmethod
-    def _answer(rc: int, failed: str) -> dict[str, Any]:
+    def _done(rc: int, failed: str) -> None:
         if rc < 0:
             raise RpcFault(500, failed)
-        return {}
 
     @staticmethod
-    def _needed(number: Any) -> str:
-        if number is None:
-            raise RpcFault(400, "required number argument")
-        return str(number)
+    def _number(number: Any, kind: type[int] | type[float]) -> int | float:
+        """Raises RpcFault for what is none."""
+        try:
+            if number is not None and math.isfinite(float(number)):
+                return kind(str(number))
+        except ValueError:
+            pass
+        raise RpcFault(400, "required number argument")
 
-    @rpc("xhttp_prom.counter_inc")
-    def rpc_counter_inc(self, name: str, number: Any = None, *labels: str) -> dict[str, Any]:
+    @rpc("xhttp_prom.counter_inc", wrong="400 required counter identifier")
+    def rpc_counter_inc(self, name: str, number: Any = None, *labels: str) -> None:
         """NAME NUMBER [LABEL ...]: add to a counter."""
-        text = self._needed(number)
-        if not text.lstrip("-").isdecimal():
-            raise RpcFault(400, "required number argument")
-        return self._answer(self.everywhere(self._count, str(name), int(text), tuple(map(str, labels))), f"Failed to add {text} to counter: {name}")
+        value = self._number(number, int)
+        self._done(self.everywhere(self._count, name, value, labels), f"Failed to add {value} to counter: {name}")
 
-    @rpc("xhttp_prom.counter_reset")
-    def rpc_counter_reset(self, name: str, *labels: str) -> dict[str, Any]:
+    @rpc("xhttp_prom.counter_reset", wrong="400 required counter identifier")
+    def rpc_counter_reset(self, name: str, *labels: str) -> None:
         """NAME [LABEL ...]: set a counter to 0."""
-        return self._answer(self.everywhere(self._reset, "counter", str(name), tuple(map(str, labels))), f"Failed to reset counter: {name}")
+        self._done(self.everywhere(self._reset, "counter", name, labels), f"Failed to reset counter: {name}")
 
-    @rpc("xhttp_prom.gauge_set")
-    def rpc_gauge_set(self, name: str, number: Any = None, *labels: str) -> dict[str, Any]:
+    @rpc("xhttp_prom.gauge_set", wrong="400 required gauge identifier")
+    def rpc_gauge_set(self, name: str, number: Any = None, *labels: str) -> None:
         """NAME NUMBER [LABEL ...]: set a gauge."""
-        return self._answer(self.everywhere(self._gauge, str(name), self._needed(number), tuple(map(str, labels)), False), f"Failed to set gauge: {name}")
+        value = self._number(number, float)
+        self._done(self.everywhere(self._gauge, name, str(value), labels, False), f"Failed to assign {value:f} gauge: {name}")
 
-    @rpc("xhttp_prom.gauge_inc")
-    def rpc_gauge_inc(self, name: str, number: Any = None, *labels: str) -> dict[str, Any]:
+    @rpc("xhttp_prom.gauge_inc", wrong="400 required gauge identifier")
+    def rpc_gauge_inc(self, name: str, number: Any = None, *labels: str) -> None:
         """NAME NUMBER [LABEL ...]: add to a gauge."""
-        return self._answer(self.everywhere(self._gauge, str(name), self._needed(number), tuple(map(str, labels)), True), f"Failed to add to gauge: {name}")
+        value = self._number(number, float)
+        self._done(self.everywhere(self._gauge, name, str(value), labels, True), f"Failed to add {value:f} to gauge: {name}")
 
-    @rpc("xhttp_prom.gauge_reset")
-    def rpc_gauge_reset(self, name: str, *labels: str) -> dict[str, Any]:
+    @rpc("xhttp_prom.gauge_reset", wrong="400 required gauge identifier")
+    def rpc_gauge_reset(self, name: str, *labels: str) -> None:
         """NAME [LABEL ...]: set a gauge to 0."""
-        return self._answer(self.everywhere(self._reset, "gauge", str(name), tuple(map(str, labels))), f"Failed to reset gauge: {name}")
+        self._done(self.everywhere(self._reset, "gauge", name, labels), f"Failed to reset gauge: {name}")
 
-    @rpc("xhttp_prom.histogram_observe")
-    def rpc_histogram_observe(self, name: str, number: Any = None, *labels: str) -> dict[str, Any]:
+    @rpc("xhttp_prom.histogram_observe", wrong="400 required histogram identifier")
+    def rpc_histogram_observe(self, name: str, number: Any = None, *labels: str) -> None:
         """NAME NUMBER [LABEL ...]: count a value into a histogram."""
-        return self._answer(self.everywhere(self._observe, str(name), self._needed(number), tuple(map(str, labels))), f"Failed to observe histogram: {name}")
+        value = self._number(number, float)
+        self._done(self.everywhere(self._observe, name, str(value), labels), f"Failed to observe {value:f} in histogram: {name}")
 
     @rpc("xhttp_prom.metric_list_print")
     def rpc_list(self) -> str:

@@ -13,6 +13,7 @@ from kamc.errors import ConfigError
 from kamc.runtime.context import Ctx
 from kamc.runtime.db import DbError
 from kamc.runtime.pv.bind import BoundPv
+from kamc.runtime.rpc.binrpc import Members
 from kamc.runtime.rpc.fault import RpcFault
 from kamc.runtime.sip.addr import parse_addr
 from kamc.runtime.sip.uri import parse_uri, split_quoted
@@ -283,11 +284,11 @@ class Permissions(Module):
         return "Reload OK"
 
     @rpc("permissions.trustedDump")
-    def rpc_trusted(self) -> list[dict[str, Any]]:
+    def rpc_trusted(self) -> Members:
         """Trusted peers, where they are held in memory."""
         if self.trusted is None or self.trusted.peers is None:
             raise RpcFault(500, "No trusted table")
-        return self.trusted.dump()
+        return Members(self.trusted.dump())
 
     @rpc("permissions.addressDump")
     def rpc_addresses(self) -> list[dict[str, Any]]:
@@ -301,10 +302,10 @@ class Permissions(Module):
                 for i, (net, e) in enumerate(self.addresses.networks)]  # fmt: skip
 
     @rpc("permissions.domainDump")
-    def rpc_names(self) -> list[dict[str, Any]]:
+    def rpc_names(self) -> Members:
         """Host names, their groups, ports and tags."""
-        return [{"table": 0, "group": e.group, "item": {"domain_name": name, "port": e.port, "tag": e.tag or "NULL"}}
-                for name, entries in self.addresses.names.items() for e in entries]  # fmt: skip
+        return Members({"table": 0, "group": e.group, "item": {"domain_name": name, "port": e.port, "tag": e.tag or "NULL"}}
+                for name, entries in self.addresses.names.items() for e in entries)  # fmt: skip
 
     def _test(self, *params: str) -> str:
         if len(params) < 3:

@@ -197,14 +197,13 @@ class Presence(Subscriptions, Module):
         self.clean()
         return "Reload OK"
 
-    @rpc("presence.refreshWatchers")
-    def rpc_refresh(self, uri: str, event: str, kind: int = 1) -> str:
+    @rpc("presence.refreshWatchers", wrong="Not enough parameters")
+    def rpc_refresh(self, uri: str, event: str, kind: int = 1) -> None:
         """Tell all watchers of a presentity: 0 after its rules have changed, 1 as it is."""
         if self._refresh_all(uri, event, int(kind)) < 0:
             raise RpcFault(500, "Execution failed")
-        return "OK"
 
-    @rpc("presence.updateWatchers")
+    @rpc("presence.updateWatchers", wrong="Not enough parameters")
     def rpc_update(self, uri: str, event: str) -> str:
         """Look at the rules of a presentity again."""
         if self._update(uri, event) < 0:

@@ -232,32 +232,30 @@ class Websocket(Module):
                          f"(state: {socket.state.value},{pong}  last used {int(now - socket.last_used)}s ago, sub-protocol: sip)")  # fmt: skip
         return {"connections": lines, "info": {"wscounter": len(found), "truncated": "yes" if len(found) > _SHOWN else "no"}}
 
-    @rpc("ws.close", spread=Spread.EVERY)
+    @rpc("ws.close", spread=Spread.EVERY, wrong="Invalid Parameters")
     def rpc_close(self, number: int) -> dict[str, Any]:
         """Begin to close a connection."""
         return self._send(self._named(number).close, 1000, "Normal closure")
 
-    @rpc("ws.ping", spread=Spread.EVERY)
+    @rpc("ws.ping", spread=Spread.EVERY, wrong="Invalid Parameters")
     def rpc_ping(self, number: int) -> dict[str, Any]:
         """Send a ping."""
         return self._send(self._named(number).ping, self.ping_data)
 
-    @rpc("ws.pong", spread=Spread.EVERY)
+    @rpc("ws.pong", spread=Spread.EVERY, wrong="Invalid Parameters")
     def rpc_pong(self, number: int) -> dict[str, Any]:
         """Send a pong that nobody asked for."""
         return self._send(self._named(number).pong, self.ping_data)
 
     @rpc("ws.enable", spread=Spread.EVERY)
-    def rpc_enable(self) -> dict[str, Any]:
+    def rpc_enable(self) -> None:
         """Take new connections."""
         self.enabled = True
-        return {}
 
     @rpc("ws.disable", spread=Spread.EVERY)
-    def rpc_disable(self) -> dict[str, Any]:
+    def rpc_disable(self) -> None:
         """Refuse new connections with 503."""
         self.enabled = False
-        return {}
 
 
 module = Websocket

@@ -62,10 +62,10 @@ def use(server: Server) -> None:
 
 
 @pytest.mark.skipif(shutil.which("kamcmd") is None, reason="kamcmd is not installed")
-@pytest.mark.parametrize("workers", ["1", "3"])
-def test_what_operators_see(serve: Callable[..., Server], tmp_path: Path, workers: str) -> None:
-    """Commands of thirty modules over tables and files, with parameters that are right, wrong and missing."""
-    content = json.loads((CASES / "operators" / "content.json").read_text())
+@pytest.mark.parametrize(("case", "workers"), [("operators", "1"), ("operators", "3"), ("operators_http", "1"), ("operators_http", "3")])
+def test_what_operators_see(serve: Callable[..., Server], tmp_path: Path, case: str, workers: str) -> None:
+    """Commands of forty modules over tables and files, with parameters that are right, wrong and missing."""
+    content = json.loads((CASES / case / "content.json").read_text())
     for name, text in content["files"].items():
         (tmp_path / name).write_text(text)
     tables = Tables(f"sqlite:///{tmp_path}/op.db")
@@ -75,9 +75,10 @@ def test_what_operators_see(serve: Callable[..., Server], tmp_path: Path, worker
         for name, table in content["tables"].items():
             marks = ", ".join("?" * len(table["columns"].split(",")))
             db.executemany(f"insert into {name} ({table['columns']}) values ({marks})", table["rows"])
-    server = serve((CASES / "operators" / "kamailio.cfg").read_text().replace("RUN", str(tmp_path)), "--workers", workers)
-    use(server)
-    assert different("operators", tmp_path, lambda line: normal(line, tmp_path)) == []
+    server = serve((CASES / case / "kamailio.cfg").read_text().replace("RUN", str(tmp_path)), "--workers", workers)
+    if case == "operators":
+        use(server)
+    assert different(case, tmp_path, lambda line: normal(line, tmp_path)) == []
 
 
 @pytest.mark.skipif(shutil.which("kamcmd") is None, reason="kamcmd is not installed")

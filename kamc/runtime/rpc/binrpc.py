@@ -22,6 +22,10 @@ class Member(dict[str, Any]):
     """One name and its value, in a list: here they stand without a structure around them."""
 
 
+class Members(list[dict[str, Any]]):
+    """An answer of several structures: here all of their members stand in one, in which names repeat."""
+
+
 class BinrpcError(ValueError):
     """Bytes that are no packet."""
 
@@ -96,6 +100,9 @@ def reply(cookie: bytes, result: Any) -> bytes:
     """The answer to a call: the items of a list stand side by side."""
     if result is None:
         return packet(REPLY, cookie, b"")
+    if isinstance(result, Members):
+        members = b"".join(_text(NAME, key) + _member(value) for one in result for key, value in one.items())
+        return packet(REPLY, cookie, bytes([STRUCT]) + members + bytes([0x80 | STRUCT]) if result else b"")
     return packet(REPLY, cookie, b"".join(map(encode, result)) if isinstance(result, list) else encode(result))
 
 

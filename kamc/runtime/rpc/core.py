@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from kamc import __version__
 from kamc.declare.module import Spread, rpc
 from kamc.runtime import memory
+from kamc.runtime.rpc.binrpc import Members
 from kamc.runtime.rpc.commands import RpcRegistry
 from kamc.runtime.rpc.fault import RpcFault
 
@@ -205,10 +206,10 @@ class CoreCommands:
     # -- sockets and connections -----------------------------------------------------------------------------------------
 
     @rpc("core.sockets_list")
-    def sockets(self) -> list[dict[str, Any]]:
+    def sockets(self) -> Members:
         """Listening sockets."""
-        return [{"socket": {"proto": s.proto, "address": s.host, "port": str(s.port), "mcast": "no", "mhomed": "no", "virtual": "no",
-                            **({"advertise": f"{s.advertise_host}:{s.via_port}"} if s.advertise_host else {})}} for s in self.worker.listeners]  # fmt: skip
+        return Members({"socket": {"proto": s.proto, "address": s.host, "port": str(s.port), "mcast": "no", "mhomed": "no", "virtual": "no",
+                            **({"advertise": f"{s.advertise_host}:{s.via_port}"} if s.advertise_host else {})}} for s in self.worker.listeners)  # fmt: skip
 
     @rpc("core.aliases_list")
     def aliases(self) -> dict[str, Any]:
