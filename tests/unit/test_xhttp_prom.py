@@ -98,8 +98,10 @@ def test_commands(setup: Callable[..., Setup]) -> None:
     assert rpc("xhttp_prom.gauge_reset", "gg") is None and "kamailio_gg 0.000000 " in rpc("xhttp_prom.metric_list_print")
     bad: tuple[tuple[tuple[Any, ...], int, str], ...] = (
         (("counter_inc", "plain"), 400, "required number argument"), (("counter_inc", "nope", 1), 500, "Failed to add 1 to counter: nope"),
-        (("counter_inc", "plain", "x"), 400, "required number argument"), (("gauge_set", "plain", 1), 500, "Failed to set gauge: plain"),
-        (("histogram_observe", "hh", 1), 500, "Failed to observe histogram: hh"), (("counter_reset", "gg"), 500, "Failed to reset counter: gg"),
+        (("counter_inc", "plain", "x"), 400, "required number argument"), (("gauge_set", "plain", 1), 500, "Failed to assign 1.000000 gauge: plain"),
+        (("histogram_observe", "hh", 1), 500, "Failed to observe 1.000000 in histogram: hh"),
+        (("gauge_inc", "gg", "x"), 400, "required number argument"), (("gauge_set", "gg", "nan"), 400, "required number argument"), (("gauge_set",), 400, "required gauge identifier"),
+        (("counter_reset", "gg"), 500, "Failed to reset counter: gg"),
     )  # fmt: skip
     for call, code, message in bad:
         with pytest.raises(RpcFault) as raised:
