@@ -100,8 +100,8 @@ def test_commands(setup: Callable[..., Setup]) -> None:
         (("counter_inc", "plain"), 400, "required number argument"), (("counter_inc", "nope", 1), 500, "Failed to add 1 to counter: nope"),
         (("counter_inc", "plain", "x"), 400, "required number argument"), (("gauge_set", "plain", 1), 500, "Failed to assign 1.000000 gauge: plain"),
         (("histogram_observe", "hh", 1), 500, "Failed to observe 1.000000 in histogram: hh"),
-        (("gauge_inc", "gg", "x"), 400, "required number argument"), (("gauge_set", "gg", "nan"), 400, "required number argument"), (("gauge_set",), 400, "required gauge identifier"),
-        (("counter_reset", "gg"), 500, "Failed to reset counter: gg"),
+        (("gauge_inc", "gg", "x"), 400, "required number argument"), (("gauge_set", "gg", "nan"), 400, "required number argument"),
+        (("gauge_set",), 400, "required gauge identifier"), (("counter_reset", "gg"), 500, "Failed to reset counter: gg"),
     )  # fmt: skip
     for call, code, message in bad:
         with pytest.raises(RpcFault) as raised:
