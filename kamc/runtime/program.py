@@ -109,8 +109,7 @@ def _core_params(rt: Runtime, params: Mapping[str, Any]) -> None:
     rt.defines = dict(params["defines"])
     if rt.param("auto_aliases"):
         # names that only a name server knows are left to alias: a start that waits for it helps nobody
-        hosts = rt.worker.datapath.dns.hosts
-        rt.aliases += [(s.proto, name, s.port) for s in rt.worker.listeners for name in names_of(hosts, s.host)]
+        rt.aliases += [(s.proto, name, s.port) for s in rt.worker.listeners for name in names_of(s.host)]
     for proto, addresses, port in params["alias"]:
         for address in addresses:
             rt.aliases.append((proto if proto != "*" else "", address.lower(), max(0, port)))

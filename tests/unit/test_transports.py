@@ -74,8 +74,10 @@ def test_mhomed_sends_from_where_the_kernel_would(bench: Callable[..., Bench]) -
 
 @pytest.mark.parametrize(("param", "own"), [("", True), ("auto_aliases=yes", True), ("auto_aliases=no", False)])
 def test_names_of_listening_addresses_are_own(bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch, param: str, own: bool) -> None:
-    monkeypatch.setattr(resolver, "read_hosts", lambda: {("here.test", "A"): ("127.0.0.1",), ("there.test", "A"): ("192.0.2.1",)})
+    lines = [("192.0.2.1", "A", ["there.test"]), ("127.0.0.1", "A", ["here.test", "too.test"]), ("127.0.0.1", "A", ["other.test"])]
+    monkeypatch.setattr(resolver, "host_lines", lambda *_: iter(lines))
     b = bench(f'{param}\nrequest_route {{ if (uri == myself) {{ sl_send_reply("200", "Own"); }} else {{ sl_send_reply("404", "Foreign"); }} }}\n')
-    for uri, expected in (("sip:here.test", own), ("sip:HERE.test:5060", own), ("sip:here.test:5070", False), ("sip:there.test", False)):
+    for uri, expected in (("sip:here.test", own), ("sip:HERE.test:5060", own), ("sip:here.test:5070", False), ("sip:there.test", False), ("sip:too.test", own),
+                          ("sip:other.test", False)):
         b.request("OPTIONS", uri)
         assert b.firsts() == ["SIP/2.0 200 Own" if expected else "SIP/2.0 404 Foreign"]

@@ -7,7 +7,7 @@ functions) gets nothing for now, and the answer with its next try.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -28,21 +28,26 @@ KINDS: Final = ("A", "AAAA", "SRV", "NAPTR", "CNAME", "TXT", "PTR")
 _HOSTS: Final = Path("/etc/hosts")
 
 
-def read_hosts(path: Path = _HOSTS) -> dict[tuple[str, str], tuple[str, ...]]:
-    """(name, A or AAAA) → addresses. Lines that make no sense are passed over, as everywhere."""
-    found: dict[tuple[str, str], tuple[str, ...]] = {}
+def host_lines(path: Path = _HOSTS) -> Iterator[tuple[str, str, list[str]]]:
+    """Of the hosts file: address, A or AAAA, names. Lines that make no sense are passed over, as everywhere."""
     try:
         lines = path.read_text("utf-8", "replace").splitlines()
     except OSError:
-        return {}
+        return
     for line in lines:
-        address, *names = line.partition("#")[0].split()[:100] or [""]
+        address, *names = line.partition("#")[0].lower().split()[:100] or [""]
         try:
-            kind = "A" if ipaddress.ip_address(address).version == 4 else "AAAA"
+            yield address, "A" if ipaddress.ip_address(address).version == 4 else "AAAA", names
         except ValueError:
             continue
+
+
+def read_hosts(path: Path = _HOSTS) -> dict[tuple[str, str], tuple[str, ...]]:
+    """(name, A or AAAA) → addresses."""
+    found: dict[tuple[str, str], tuple[str, ...]] = {}
+    for address, kind, names in host_lines(path):
         for name in names:
-            found[name.lower(), kind] = (*found.get((name.lower(), kind), ()), address)
+            found[name, kind] = (*found.get((name, kind), ()), address)
     return found
 
 
@@ -69,9 +74,9 @@ class _Pending:
     over: bool = False
 
 
-def names_of(hosts: Mapping[tuple[str, str], tuple[str, ...]], address: str) -> list[str]:
-    """The names that the hosts file has for an address."""
-    return [name for (name, _), addresses in hosts.items() if address in addresses]
+def names_of(address: str) -> list[str]:
+    """The names of an address: those of the first line of the hosts file that is about it, as ``gethostbyaddr`` has them."""
+    return next((names for found, _, names in host_lines() if found == address), [])
 
 
 class Resolver:
