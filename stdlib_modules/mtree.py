@@ -197,10 +197,10 @@ class Mtree(Module):
                 for one, t in self.trees.items() if name in ("", one)]  # fmt: skip
 
     @rpc("mtree.list")
-    def rpc_list(self, name: str) -> list[dict[str, Any]]:
-        """The values of a tree; none of one that there is not."""
-        tree = self.trees.get(name)
-        return [{"tname": name, "tprefix": prefix, "tvalue": values} for prefix, values in sorted(tree.values.items())] if tree is not None else []
+    def rpc_list(self, name: str = "") -> list[dict[str, Any]]:
+        """[TREE]: the values of a tree, or of all; none of one that there is not."""
+        return [{"tname": one, "tprefix": prefix, "tvalue": values} for one, tree in self.trees.items() if name in ("", one)
+                for prefix, values in sorted(tree.values.items())]  # fmt: skip
 
     @rpc("mtree.match", wrong="Invalid Parameters")
     def rpc_match(self, name: str, value: str, mode: int = 0) -> list[Any]:

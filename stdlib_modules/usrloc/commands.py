@@ -14,6 +14,8 @@ from stdlib_modules.usrloc.binding import Binding, placed, same_contact
 from stdlib_modules.usrloc.database import LocationDatabase
 
 _SLOTS = 1024
+#: what tools write for a text that is not there
+_NOT_SET = ("", "0", ".")
 _NO_TABLE = "Not enough parameters (table to lookup)"
 
 #: User-Agent of contacts that ul.add has added
@@ -106,13 +108,17 @@ class Commands:
         self.store(domain, self._aor(aor), kept)
 
     @rpc("ul.add", wrong="Not enough parameters or wrong format")
-    def rpc_add(self, domain: str, aor: str, contact: str, expires: int, q: float, path: str, flags: int, cflags: int, methods: int) -> None:
-        """Add a contact; expires 0 is for ever."""
+    def rpc_add(self, domain: str, aor: str, contact: str, expires: int, q: float, path: str, flags: int, cflags: int, methods: int, received: str = "",
+                socket: str = "") -> None:  # fmt: skip
+        """Add a contact; expires 0 is for ever. Of path, received and socket 0 or a dot is none."""
         now = self.rt.wall_time()
+        path, received, socket = ("" if text in _NOT_SET else text for text in (path, received, socket))
+        if socket and self.rt.worker.find_socket(socket, whole=True) is None:
+            raise RpcFault(500, "Invalid socket value")
         # all bits stand for a contact that has said nothing
-        mask = int(methods) & 0xFFFFFFFF
-        fresh = Binding(contact, now + int(expires) if int(expires) else 0, int(float(q) * 1000), "dfjrewr12386fd6-343@kamailio.rpc", 1, int(flags), int(cflags),
-                        _RPC_AGENT, "", "" if path in ("", "0") else path, "", None if mask == 0xFFFFFFFF else mask, self.new_ruid(), modified=now)  # fmt: skip
+        mask = methods & 0xFFFFFFFF
+        fresh = Binding(contact, now + expires if expires else 0, int(q * 1000), "dfjrewr12386fd6-343@kamailio.rpc", 1, flags, cflags, _RPC_AGENT, received, path,
+                        socket, None if mask == 0xFFFFFFFF else mask, self.new_ruid(), modified=now)  # fmt: skip
         key = self._aor(aor)
         kept = [b for b in self.bindings(domain, key) if not same_contact(b.contact, contact)]
         self.store(domain, key, placed(kept, None, fresh, newest_first=bool(self.p.desc_time_order)))

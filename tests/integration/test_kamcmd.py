@@ -61,20 +61,25 @@ def use(server: Server) -> None:
         server.receive()
 
 
+def fill(case: Path, folder: Path) -> None:
+    """The files of a case, and its tables in ``op.db``."""
+    content = json.loads((case / "content.json").read_text())
+    for name, text in content["files"].items():
+        (folder / name).write_text(text.replace("RUN", str(folder)))
+    tables = Tables(f"sqlite:///{folder}/op.db")
+    tables.create()
+    tables.close()
+    with sqlite3.connect(folder / "op.db") as db:
+        for name, table in content["tables"].items():
+            marks = ", ".join("?" * len(table["columns"].split(",")))
+            db.executemany(f"insert into {name} ({table['columns']}) values ({marks})", table["rows"])
+
+
 @pytest.mark.skipif(shutil.which("kamcmd") is None, reason="kamcmd is not installed")
 @pytest.mark.parametrize(("case", "workers"), [("operators", "1"), ("operators", "3"), ("operators_http", "1"), ("operators_http", "3")])
 def test_what_operators_see(serve: Callable[..., Server], tmp_path: Path, case: str, workers: str) -> None:
     """Commands of forty modules over tables and files, with parameters that are right, wrong and missing."""
-    content = json.loads((CASES / case / "content.json").read_text())
-    for name, text in content["files"].items():
-        (tmp_path / name).write_text(text)
-    tables = Tables(f"sqlite:///{tmp_path}/op.db")
-    tables.create()
-    tables.close()
-    with sqlite3.connect(tmp_path / "op.db") as db:
-        for name, table in content["tables"].items():
-            marks = ", ".join("?" * len(table["columns"].split(",")))
-            db.executemany(f"insert into {name} ({table['columns']}) values ({marks})", table["rows"])
+    fill(CASES / case, tmp_path)
     server = serve((CASES / case / "kamailio.cfg").read_text().replace("RUN", str(tmp_path)), "--workers", workers)
     if case == "operators":
         use(server)

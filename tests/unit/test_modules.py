@@ -119,6 +119,14 @@ def test_contacts_that_are_odd(bench: Callable[..., Bench], contact: str, answer
 def test_usrloc_rpc(bench: Callable[..., Bench]) -> None:
     b = bench(SAVE, head=REGISTRAR)
     register(b, "<sip:x@127.0.0.1:7000>")
+    for path, received, socket in ((".", ".", "0"), ("0", "sip:192.0.2.1:5070", "udp:127.0.0.1:5060"), ("<sip:p.test;lr>", "0", ".")):
+        b.rpc("ul.add", "location", "eve", "sip:eve@127.0.0.1:7009", 60, "0.5", path, 0, 0, -1, received, socket)
+        row = b.rpc("ul.lookup", "location", "eve")["Contacts"][0]["Contact"]
+        assert [row[name] for name in ("Path", "Received", "Socket")] == [text if text not in (".", "0") else "[not set]" for text in (path, received, socket)]
+        assert (row["Expires"], row["Q"], row["Methods"]) == (60, 0.5, 4294967295)
+    with pytest.raises(Exception, match="Invalid socket"):
+        b.rpc("ul.add", "location", "eve", "sip:eve@127.0.0.1:7009", 60, 0.5, ".", 0, 0, -1, ".", "udp:1.2.3.4:5")
+    b.rpc("ul.rm", "location", "eve")
     found = b.rpc("ul.lookup", "location", "bob")
     assert found["AoR"] == "bob" and any(c["Contact"]["Address"] == "sip:x@127.0.0.1:7000" for c in found["Contacts"])
     b.rpc("ul.rm", "location", "bob")
