@@ -119,7 +119,7 @@ class CallChecks(VariableChecks):
         self.expression(arg)
         check_types(self.sink, arg)
         if constant is None:
-            if kind in _ROUTE_KINDS or kind in ("Lit", "Subst"):
+            if kind in _ROUTE_KINDS or kind in ("Lit", "Location", "Subst"):
                 self.sink.error("K0304", arg.span, f"{decl.name}() wants a constant here")
             if kind == "PvArg" and isinstance(arg, n.PvRef):
                 spec = self.spec(arg.text, arg.span, script=True)

@@ -73,9 +73,15 @@ def generate(unit: Unit, entry: str) -> GeneratedProgram:
     hoisted = sorted((k, v) for k, v in constants.by_name.items() if v)
     # whoever traces statements may hold a run up before any of them; a chosen group instance is put aside and ends with its run
     waits = bool(unit.tracer) or "cfg_select" in core or not core.isdisjoint(_RESOLVING) or any(use.decl is not None and use.decl.waits for use in unit.calls.values())
-    params = _params(unit, base) | {"vars": sorted(slots), "uses_rc": uses_rc, "waits": waits}
+    params = _params(unit, base) | {"vars": sorted(slots), "uses_rc": uses_rc, "waits": waits, "locations": _locations(unit)}
     sources = {relative(file.name, base): file.digest().hex() for file in unit.cfg.files}
     return GeneratedProgram(base, os.path.basename(entry), modules, hoisted, sorted(helpers), params, sources)
+
+
+def _locations(unit: Unit) -> list[str]:
+    """The location tables that functions name."""
+    return sorted({str(payload) for use in unit.calls.values() if use.decl is not None
+                   for kind, (how, payload) in zip(use.decl.args, use.args, strict=False) if kind == "Location" and how == "const"})  # fmt: skip
 
 
 def relative(path: str, base: str) -> str:

@@ -11,13 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kamc import __version__
+from kamc import BUILD_FORMAT, __version__
 from kamc.analysis.depth import compiling
 from kamc.codegen import GeneratedProgram
 from kamc.codegen.assemble import assemble_module, assemble_text, to_pyc
 from kamc.codegen.render import render_constants, render_module, render_params
-
-FORMAT = 1
 
 
 def build_files(program: GeneratedProgram, defines: Mapping[str, str | None], options: Mapping[str, Any], *, readable: bool = True) -> dict[str, bytes]:
@@ -48,7 +46,7 @@ def _build_files(program: GeneratedProgram, defines: Mapping[str, str | None], o
     if readable:
         files["map.json"] = _json(line_map)
     files["manifest.json"] = _json({
-        "format": FORMAT, "kamc": __version__, "python": f"{sys.version_info.major}.{sys.version_info.minor}", "entry": program.entry,
+        "format": BUILD_FORMAT, "kamc": __version__, "python": f"{sys.version_info.major}.{sys.version_info.minor}", "entry": program.entry,
         "sources": program.sources, "defines": dict(sorted(defines.items())), "options": dict(sorted(options.items())),
         "modules": program.params["modules"], "routes": [r[:3] for r in program.params["routes"]], "helpers": program.helpers,
         "digest": hashlib.sha256(b"".join(files[f] for f in sorted(files))).hexdigest(),

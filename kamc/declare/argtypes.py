@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     Lit = str
+    #: a constant that names a location table: usrloc has it from the start
+    Location = str
     #: called with the context, gives the text
     Lazy = Any
     #: a compiled pattern with ``test`` and ``find``
@@ -29,5 +31,6 @@ if TYPE_CHECKING:
     #: an integer or text module parameter
     IntStr = Any
 else:
-    for _name in ("Lit", "Lazy", "Regex", "Subst", "PvArg", "Value", "Flag", "FailureRoute", "BranchRoute", "ReplyRoute", "BranchFailureRoute", "RawText", "IntStr"):
+    for _name in ("Lit", "Location", "Lazy", "Regex", "Subst", "PvArg", "Value", "Flag", "FailureRoute", "BranchRoute", "ReplyRoute", "BranchFailureRoute", "RawText",
+                  "IntStr"):  # fmt: skip
         globals()[_name] = type(_name, (), {"__doc__": f"Argument kind {_name}."})

@@ -39,7 +39,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")
 
 ARG_KINDS = frozenset(
-    {"int", "str", "Lit", "Lazy", "Regex", "Subst", "PvArg", "Value", "Flag", "FailureRoute", "BranchRoute", "ReplyRoute", "BranchFailureRoute"}
+    {"int", "str", "Lit", "Location", "Lazy", "Regex", "Subst", "PvArg", "Value", "Flag", "FailureRoute", "BranchRoute", "ReplyRoute", "BranchFailureRoute"}
 )
 
 

@@ -62,6 +62,8 @@ class Runtime:
         self.compat = "head"
         #: whether a function that waits is called somewhere
         self.waits = False
+        #: location tables that functions of the configuration name
+        self.locations: tuple[str, ...] = ()
         self.entry = ""
         self.base = ""
         self.sources: frozenset[str] = frozenset()

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
+from kamc import BUILD_FORMAT
 from kamc.declare.module import Module
 from kamc.errors import ConfigError
 from kamc.runtime.api import Runtime
@@ -68,9 +69,12 @@ def load_program(files: Mapping[str, bytes], rt: Runtime, base: str) -> dict[str
     """
     params = read_params(files)
     manifest = json.loads(files["manifest.json"])
+    if manifest.get("format") != BUILD_FORMAT:
+        raise ConfigError("this was built by another kamc: build again")
     rt.entry, rt.base, rt.digest = manifest["entry"], base, digest_of(files)
     rt.compat = manifest["options"].get("compat", "head")
     rt.waits = params["waits"]
+    rt.locations = tuple(params["locations"])
     rt.sources = frozenset(os.path.join(base, s) for s in manifest["sources"])
     _core_params(rt, params)
     _modules(rt, params)

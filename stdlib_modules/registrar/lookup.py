@@ -7,7 +7,7 @@ from copy import deepcopy
 from typing import Any
 
 from kamc.declare import ANY, Routes, function, pv_class
-from kamc.declare.argtypes import Lit
+from kamc.declare.argtypes import Lit, Location
 from kamc.declare.pvspec import PvSpec
 from kamc.declare.values import Value, to_int
 from kamc.runtime.context import Branch, Ctx
@@ -123,17 +123,17 @@ class LookupFunctions:
         return 1
 
     @function(_RF)
-    def lookup(self, ctx: Ctx, domain: Lit, uri: str = "") -> int:
+    def lookup(self, ctx: Ctx, domain: Location, uri: str = "") -> int:
         """The request URI becomes the best contact, the others further branches."""
         return self._lookup(ctx, domain, uri, to_set=False)
 
     @function(_RF)
-    def lookup_to_dset(self, ctx: Ctx, domain: Lit, uri: str = "") -> int:
+    def lookup_to_dset(self, ctx: Ctx, domain: Location, uri: str = "") -> int:
         """All contacts become further branches; the request URI stays."""
         return self._lookup(ctx, domain, uri, to_set=True)
 
     @function(_RF)
-    def lookup_branches(self, ctx: Ctx, domain: Lit) -> int:
+    def lookup_branches(self, ctx: Ctx, domain: Location) -> int:
         """Look up the request URI and every branch that is there."""
         targets = [b.uri for b in ctx.branches]
         result = self._lookup(ctx, domain, "", to_set=False)
@@ -149,7 +149,7 @@ class LookupFunctions:
         return result
 
     @function(ANY)
-    def registered(self, ctx: Ctx, domain: Lit, uri: str = "", match_option: int = 0, match_action: int = 0) -> int:
+    def registered(self, ctx: Ctx, domain: Location, uri: str = "", match_option: int = 0, match_action: int = 0) -> int:
         """Whether there is a contact; match_option restricts: 1 Call-ID, 2 received, 4 contact, 8 ruid."""
         found: list[Binding]
         aor = self.usrloc.aor_of(uri or ctx.ruri)
@@ -196,7 +196,7 @@ class LookupFunctions:
     # -- $ulc ------------------------------------------------------------------------------------------------------------
 
     @function(_RF)
-    def reg_fetch_contacts(self, ctx: Ctx, domain: Lit, uri: str, profile: Lit) -> int:
+    def reg_fetch_contacts(self, ctx: Ctx, domain: Location, uri: str, profile: Lit) -> int:
         aor = self.usrloc.aor_of(uri)
         found = self.usrloc.bindings(domain, aor) if aor is not None else []
         profiles = dict(ctx.recall("ulc", {}))

@@ -8,7 +8,7 @@ from copy import deepcopy
 from typing import Any, Final
 
 from kamc.declare import ANY, Routes, function
-from kamc.declare.argtypes import Lit
+from kamc.declare.argtypes import Lit, Location
 from kamc.declare.values import to_str
 from kamc.runtime.context import Ctx
 from kamc.runtime.sip.addr import NameAddr, parse_addr_list
@@ -336,7 +336,7 @@ class SaveFunctions:
         return -1
 
     @function(Routes.REQUEST | Routes.FAILURE | Routes.ONREPLY)
-    def save(self, ctx: Ctx, domain: Lit, flags: Lit = "0", uri: str = "") -> int:
+    def save(self, ctx: Ctx, domain: Location, flags: Lit = "0", uri: str = "") -> int:
         """Process a REGISTER. 1 new, 2 refreshed, 3 removed, 4 only asked; -1 refused, which is answered already unless flag 0x02."""
         number = int(flags, 0) if flags else 0
         to = ctx.msg.to
@@ -385,7 +385,7 @@ class SaveFunctions:
         return 1
 
     @function(ANY)
-    def unregister(self, ctx: Ctx, domain: Lit, uri: str, ruid: str = "") -> int:
+    def unregister(self, ctx: Ctx, domain: Location, uri: str, ruid: str = "") -> int:
         """Remove an address of record, or the one contact with that ruid."""
         aor = self.usrloc.aor_of(uri) if uri else None
         if ruid:

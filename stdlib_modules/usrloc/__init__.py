@@ -132,7 +132,9 @@ class Usrloc(Module, Commands, Keepalives):
         self.rt.every(max(1, p.timer_interval), self.expire)
         if p.ka_mode:
             self.rt.every(max(1, p.timer_interval), self.keep_alive, once=True)
-        for domain in (*self._preloaded(), *(name.removeprefix("usrloc.") for name in self.rt.store.names("usrloc."))):
+        # the first worker fills what the configuration names, and tells the others
+        named = self.rt.locations if self.rt.first else ()
+        for domain in (*named, *self._preloaded(), *(name.removeprefix("usrloc.") for name in self.rt.store.names("usrloc."))):
             self.table(domain)
 
     def destroy(self) -> None:

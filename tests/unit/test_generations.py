@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import tracemalloc
 import weakref
 from collections.abc import Callable
@@ -251,3 +252,10 @@ def test_two_hundred_reloads_leave_nothing_behind(bench: Callable[..., Bench], t
     finally:
         tracemalloc.stop()
     assert [row["state"] for row in b.worker.generations.table()] == ["active"] and b.worker.rt.generation == 221
+
+def test_a_build_of_another_kamc_is_refused(bench, tmp_path: Path) -> None:
+    files = built(tmp_path, HEAD + "request_route { exit; }\n")
+    manifest = json.loads(files["manifest.json"])
+    for other in (manifest["format"] - 1, manifest["format"] + 1, None):
+        with pytest.raises(ConfigError, match="build again"):
+            bench("", files={**files, "manifest.json": json.dumps({**manifest, "format": other}).encode()})

@@ -248,3 +248,14 @@ def test_only_contacts_behind_nat_are_kept_alive(bench) -> None:
     assert asked.get("To") == "<sip:n@kamailio.org>"
     b.reply(asked, "404 Not Found", port=6002)
     assert b.rpc("ul.lookup", "location", "n")["Contacts"][0]["Contact"]["KA-Roundtrip"] == 0
+
+
+def test_tables_that_the_configuration_names_are_there_from_the_start(bench) -> None:
+    b = bench('loadmodule "usrloc.so"\nloadmodule "registrar.so"\nrequest_route { if (is_method("REGISTER")) { save("location", "0x02"); } lookup("other"); '
+              'registered("location"); }\n')  # fmt: skip
+    assert [row["Domain"]["Domain"] for row in b.rpc("ul.dump")["Domains"]] == ["location", "other"]
+    assert b.worker.counters.get("usrloc", "location_users") == 0
+    for domain, text in (("location", "AOR not found"), ("nosuch", "Domain table not found")):
+        with pytest.raises(RpcFault, match=text):
+            b.rpc("ul.lookup", domain, "bob")
+    assert len(b.rpc("ul.dump")["Domains"]) == 2
