@@ -29,17 +29,19 @@ class Command(NamedTuple):
             kind = _kind(parameter.annotation)
             if parameter.kind is parameter.VAR_POSITIONAL:
                 return taken + [self._argument(at + n, kind, value) for n, value in enumerate(given[at:])]
-            if at < len(given):
+            if at < len(given) and given[at] is not None:
                 taken.append(self._argument(at, kind, given[at]))
             elif parameter.default is parameter.empty:
-                raise self._fault(at, kind, "end of packet encountered")
+                raise self._fault(at, kind, "record doesn't match type" if at < len(given) else "end of packet encountered")
+            elif at < len(given):
+                taken.append(parameter.default)
         if len(given) > len(taken):
             raise RpcFault(400, "Invalid Parameters")
         return taken
 
     def _argument(self, at: int, kind: str, value: Any) -> Any:
         """One of them, as ``kind`` asks for it."""
-        if value is None or kind == "any":
+        if kind == "any":
             return value
         try:
             if isinstance(value, bool | int | float | str):
