@@ -354,7 +354,7 @@ class Corex(Module):
         old = self.rt.log.level
         if level is None:
             return {"debug": old}
-        self.rt.log.level = int(level)
+        self.rt.log.level = level
         return {"old": old, "new": self.rt.log.level}
 
     # -- memory: that of a worker, as none is set aside for sharing ------------------------------------------------------

@@ -201,11 +201,11 @@ class Dialplan(Module):
     @rpc("dialplan.dump", wrong="Missing parameter")
     def rpc_dump(self, dpid: int) -> dict[str, Any]:
         """The rules of a dpid."""
-        if int(dpid) not in self.rules:
+        if dpid not in self.rules:
             raise RpcFault(500, "Dialplan ID not matched")
         rows = [{"ENTRY": {"PRIO": r.priority, "MATCHOP": r.operator, "MATCHEXP": r.expression, "MATCHLEN": r.length, "SUBSTEXP": r.substitution or None,
-                           "REPLEXP": r.replacement or None, "ATTRS": r.attributes or None}} for r in self.rules[int(dpid)]]  # fmt: skip
-        return {"DPID": int(dpid), "ENTRIES": rows}
+                           "REPLEXP": r.replacement or None, "ATTRS": r.attributes or None}} for r in self.rules[dpid]]  # fmt: skip
+        return {"DPID": dpid, "ENTRIES": rows}
 
 
 module = Dialplan

@@ -196,7 +196,7 @@ class Sipdump(Module):
         """Show whether messages are dumped, switch it on (1) or off (0)."""
         before = int(self.on)
         if value is not None:
-            self.on = bool(int(value))
+            self.on = bool(value)
         return {"oldval": before, "newval": int(self.on)}
 
 

@@ -269,7 +269,7 @@ class Debugger(Module):
             raise RpcFault(500, "invalid parameters")
         if not self.p.mod_hash_size:
             raise RpcFault(500, "cannot store parameter")
-        self.levels[module] = int(level)
+        self.levels[module] = level
         self.rt.log.levels = self.levels
         return "200 ok"
 

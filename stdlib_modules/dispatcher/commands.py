@@ -103,7 +103,7 @@ class Commands:
         old = self.pinging
         if state is None:
             return {"OldPingState": old}
-        self.pinging = int(state)
+        self.pinging = state
         return {"NewPingState": self.pinging, "OldPingState": old}
 
     @rpc("dispatcher.add", spread=Spread.EVERY)
@@ -111,18 +111,18 @@ class Commands:
         """Add a destination until the next reload."""
         self._not_too_soon()
         try:
-            fresh = destination(address, int(flags), int(priority), attrs)
+            fresh = destination(address, flags, priority, attrs)
         except ListError as err:
             raise RpcFault(500, f"Adding Failed: {err}") from None
-        old = self.sets.get(int(group))
-        self.sets[int(group)] = DestinationSet(int(group), [*(reversed(old.all) if old is not None else ()), fresh])
+        old = self.sets.get(group)
+        self.sets[group] = DestinationSet(group, [*(reversed(old.all) if old is not None else ()), fresh])
         return "Ok. Dispatcher destination added."
 
     @rpc("dispatcher.remove", spread=Spread.EVERY)
     def rpc_remove(self, group: int, address: str) -> str:
         """Remove a destination until the next reload."""
         self._not_too_soon()
-        chosen = self.sets.get(int(group))
+        chosen = self.sets.get(group)
         if chosen is None or chosen.find(address) is None:
             raise RpcFault(500, "Removing Failed")
         left = [d for d in reversed(chosen.all) if d.uri != address]
@@ -136,4 +136,4 @@ class Commands:
     def rpc_hash(self, nslots: int, value: str, other: str = "") -> dict[str, int]:
         """The hash of one or two values, and its slot."""
         number = core_hash(value, other) or 1
-        return {"hashid": number, "slot": number % int(nslots) if int(nslots) > 0 else 0}
+        return {"hashid": number, "slot": number % nslots if nslots > 0 else 0}

@@ -12,13 +12,6 @@ from stdlib_modules.htable.database import HtableDatabase
 from stdlib_modules.htable.tables import HashTable
 
 
-def _number(value: Any) -> int:
-    try:
-        return int(value)
-    except (TypeError, ValueError):
-        raise RpcFault(400, "Invalid Parameters") from None
-
-
 class Commands:
     rt: Any
     tables: dict[str, HashTable]
@@ -34,49 +27,49 @@ class Commands:
     def rpc_get(self, htable: str, key: str) -> dict[str, Any]:
         """One item."""
         table = self._known(htable)
-        value = table.rows.get(str(key))
+        value = table.rows.get(key)
         if value is None:
             raise RpcFault(500, "Key name doesn't exist in htable.")
-        at = table.rows.expires(str(key))
+        at = table.rows.expires(key)
         expire = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)) if at else "NEVER"
-        return {"item": {"name": str(key), "value": value, "flags": 2 if isinstance(value, str) else 0, "expire": expire}}
+        return {"item": {"name": key, "value": value, "flags": 2 if isinstance(value, str) else 0, "expire": expire}}
 
     @rpc("htable.sets")
     def rpc_sets(self, htable: str, key: str, value: str) -> str:
         """Set an item to a text."""
-        self._known(htable).put(str(key), str(value))
+        self._known(htable).put(key, value)
         return "Ok. Key set to new value."
 
     @rpc("htable.seti")
     def rpc_seti(self, htable: str, key: str, value: int) -> str:
         """Set an item to a number."""
-        self._known(htable).put(str(key), _number(value))
+        self._known(htable).put(key, value)
         return "Ok. Key set to new value."
 
     @rpc("htable.setex")
     def rpc_setex(self, htable: str, key: str, seconds: int) -> str:
         """Let an item expire some seconds from now."""
-        self._known(htable).set_seconds(str(key), _number(seconds))
+        self._known(htable).set_seconds(key, seconds)
         return "Ok"
 
     @rpc("htable.setxs", wrong="Not enough parameters (htable name, key name, value and expire)")
     def rpc_setxs(self, htable: str, key: str, value: str, seconds: int) -> str:
         """Set an item to a text, with its expiry."""
         table = self._known(htable)
-        table.put(str(key), str(value), _number(seconds) if table.autoexpire else 0)
+        table.put(key, value, seconds if table.autoexpire else 0)
         return "Ok. Key set to new value."
 
     @rpc("htable.setxi", wrong="Not enough parameters (htable name, key name, value and expire)")
     def rpc_setxi(self, htable: str, key: str, value: int, seconds: int) -> str:
         """Set an item to a number, with its expiry."""
         table = self._known(htable)
-        table.put(str(key), _number(value), _number(seconds) if table.autoexpire else 0)
+        table.put(key, value, seconds if table.autoexpire else 0)
         return "Ok. Key set to new value."
 
     @rpc("htable.delete")
     def rpc_delete(self, htable: str, key: str) -> str:
         """Remove an item."""
-        if not self._known(htable).rows.delete(str(key)):
+        if not self._known(htable).rows.delete(key):
             raise RpcFault(404, "Key not found in htable.")
         return "Ok. Key deleted."
 

@@ -146,5 +146,5 @@ class Pings:
             raise RpcFault(500, "NATping disabled")
         if value is None:
             raise RpcFault(500, "Not enough parameters")
-        self.pinging = int(value) != 0
+        self.pinging = value != 0
         return ""

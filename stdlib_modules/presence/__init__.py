@@ -200,7 +200,7 @@ class Presence(Subscriptions, Module):
     @rpc("presence.refreshWatchers", wrong="Not enough parameters")
     def rpc_refresh(self, uri: str, event: str, kind: int = 1) -> None:
         """Tell all watchers of a presentity: 0 after its rules have changed, 1 as it is."""
-        if self._refresh_all(uri, event, int(kind)) < 0:
+        if self._refresh_all(uri, event, kind) < 0:
             raise RpcFault(500, "Execution failed")
 
     @rpc("presence.updateWatchers", wrong="Not enough parameters")

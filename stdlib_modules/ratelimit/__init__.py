@@ -190,10 +190,10 @@ class Ratelimit(Module):
     @rpc("rl.set_pipe", spread=Spread.EVERY)
     def rpc_set_pipe(self, pipe_no: int, algo: str, limit: int) -> None:
         """Change a pipe."""
-        if int(pipe_no) not in self.pipes:
+        if pipe_no not in self.pipes:
             raise RpcFault(400, "Invalid pipe number")
         try:
-            self.pipes[int(pipe_no)] = Pipe(algorithm(algo), max(0, int(limit)))
+            self.pipes[pipe_no] = Pipe(algorithm(algo), max(0, limit))
         except ValueError as err:
             self.rt.log.error("ratelimit: %s", err)
             raise RpcFault(400, "Unknown algorithm") from None
@@ -220,7 +220,7 @@ class Ratelimit(Module):
     @rpc("rl.set_dbg", spread=Spread.EVERY)
     def rpc_set_dbg(self, dbg: int) -> None:
         """Tell the counters of each interval in the log, or not."""
-        self.shown = bool(int(dbg))
+        self.shown = bool(dbg)
 
     @rpc("rl.get_queues")
     def rpc_queues(self) -> list[str]:
@@ -230,9 +230,9 @@ class Ratelimit(Module):
     @rpc("rl.set_queue", spread=Spread.EVERY)
     def rpc_set_queue(self, queue_no: int, method: str, pipe_no: int) -> None:
         """Change a queue."""
-        if int(queue_no) not in self.queues or int(pipe_no) not in self.pipes:
+        if queue_no not in self.queues or pipe_no not in self.pipes:
             raise RpcFault(400, "Invalid queue or pipe number")
-        self.queues[int(queue_no)] = (method.upper(), int(pipe_no))
+        self.queues[queue_no] = (method.upper(), pipe_no)
 
 
 module = Ratelimit

@@ -413,7 +413,7 @@ class Rtpproxy(Module):
         if not found:
             raise RpcFault(404, "RTPProxy not found")
         for node in found:
-            node.disabled_until = 0.0 if int(on) else math.inf
+            node.disabled_until = 0.0 if on else math.inf
 
 
 module = Rtpproxy

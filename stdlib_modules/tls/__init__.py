@@ -223,7 +223,7 @@ class Tls(TlsVariables, Module):
     @rpc("tls.kill", spread=Spread.EVERY)
     def rpc_kill(self, number: int) -> str:
         """Close a TLS connection."""
-        conn = self.rt.worker.streams.connections.get(int(number))
+        conn = self.rt.worker.streams.connections.get(number)
         if conn is None or not conn.secure:
             raise RpcFault(404, "No such TLS connection")
         self.rt.worker.streams.close(conn, "tls.kill")

@@ -209,7 +209,7 @@ class UacCommands(UacFunctions):
     @rpc("tm.cancel", spread=Spread.EVERY, wrong="400 Callid and CSeq expected as parameters")
     def rpc_cancel(self, callid: str, cseq: str) -> list[Any]:
         """Cancel a pending INVITE by Call-ID and CSeq number; how many branches are left to be waited for."""
-        t = self.rt.tm.by_callid(callid, str(cseq))
+        t = self.rt.tm.by_callid(callid, cseq)
         if t is None:
             raise RpcFault(400, "Transaction not found")
         t.canceled = True

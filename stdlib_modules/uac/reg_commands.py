@@ -173,7 +173,7 @@ class RegistrationFunctions(Registrar):
     def rpc_disable(self, attr: str, value: str) -> None:
         """Switch a registration off; what is registered stays until it expires."""
         self._one(attr, value)
-        self._change(attr, str(value), False)
+        self._change(attr, value, False)
 
     @rpc("uac.reg_register")
     def rpc_register(self, attr: str, value: str) -> None:
@@ -214,7 +214,7 @@ class RegistrationFunctions(Registrar):
     @rpc("uac.reg_active", spread=Spread.EVERY, wrong="Missing parameter")
     def rpc_active(self, mode: int) -> dict[str, int]:
         """Stop (0) and start (1) sending."""
-        before, self.reg_active = self.reg_active, bool(int(mode))
+        before, self.reg_active = self.reg_active, bool(mode)
         return {"omode": int(before), "nmode": int(self.reg_active)}
 
     @rpc("uac.reg_add", spread=Spread.EVERY)

@@ -132,7 +132,7 @@ class CoreCommands:
     @rpc("core.shmmem")
     def shared_memory(self, unit: str = "b") -> dict[str, int]:
         """Memory of this worker in b, k, m or g: none is set aside for sharing. (kamcmd reads numbers of 32 bits.)"""
-        shift = _UNITS.get(str(unit))
+        shift = _UNITS.get(unit)
         if shift is None:
             raise RpcFault(500, "bad param, (use b|k|m|g)")
         return {**{name: size >> shift for name, size in memory.sizes().items()}, "fragments": 1}
