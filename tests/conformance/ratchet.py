@@ -1,7 +1,7 @@
 """Runs the recorded suites of ``../shared`` and holds the results against ``known_failures/*.txt``.
 
 A failure that is not listed fails the run, and so does a listed case that passes: the lists only shrink. A listed line is
-``case-id  reason``. Cases that differ from the list are run again before they count, up to three times, since some are races of their own:
+``case-id  reason``. Cases that differ from the list are run again before they count, up to six times, since some are races of their own:
 ``tm_fork/cancel_reason`` of the wire suite fails when the ACK that nobody waits for arrives before the case ends.
 
     python tests/conformance/ratchet.py [--suite corpus|language|wire|torture] [--write]
@@ -26,7 +26,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 SHARED = ROOT.parent / "shared"
 KNOWN = HERE / "known_failures"
-RERUNS = 3
+RERUNS = 6
 WORKERS = int(os.environ.get("KAMC_WORKERS", "1"))
 KAMC = f"{Path(sys.executable).parent / 'kamc'} run {{cfg}} --workers {WORKERS}"
 
