@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from ipaddress import ip_address
 from typing import Any
 
 from kamc.declare import ANY, Module, Routes, Spread, function, modparam, pv_class, rpc, transformation
@@ -11,6 +12,7 @@ from kamc.declare.pvspec import PvSpec
 from kamc.declare.values import Value, to_str
 from kamc.runtime import memory
 from kamc.runtime.context import Ctx
+from kamc.runtime.net.dns.records import Record, Srv
 from kamc.runtime.net.endpoint import Flow, Listener
 from kamc.runtime.pv.bind import BoundPv, inner_name
 from kamc.runtime.rpc.fault import RpcFault
@@ -33,6 +35,29 @@ class Corex(Module):
         proto = parts.pop(0) if parts[0] in ("udp", "tcp", "tls", "sctp") else ""
         port = int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else 0
         self.rt.aliases.append((proto, parts[0].lower(), port))
+
+    @modparam("dns_cache")
+    def add_name(self, value: str) -> None:
+        """``type=A;name=host;addr=address;ttl=seconds;flags=0``; of an SRV record ``addr`` is the server, with ``priority``, ``weight`` and ``port``.
+        Flag 1: the name has none, 2: for good."""
+        found = dict(part.strip().partition("=")[::2] for part in value.split(";") if part.strip())
+        kind, name, address = (found.get(key, "").strip() for key in ("type", "name", "addr"))
+        unknown = found.keys() - {"type", "name", "addr", "ttl", "priority", "weight", "port", "flags"}
+        numbers = {key: int(found.get(key) or 0) for key in ("ttl", "priority", "weight", "port", "flags")}
+        if unknown or kind.upper() not in ("A", "AAAA", "SRV") or not name or not address or any(n < 0 for n in numbers.values()):
+            raise ValueError(f"{value!r}: the form is type=A|AAAA|SRV;name=NAME;addr=ADDRESS;ttl=SECONDS;priority=N;weight=N;port=N;flags=N")
+        record: Record = address
+        if kind.upper() == "SRV":
+            record = Srv(numbers["priority"], numbers["weight"], numbers["port"], address)
+        elif ip_address(address).version != (4 if kind.upper() == "A" else 6):
+            raise ValueError(f"{value!r}: {address} is no address of type {kind}")
+        self.names = [*getattr(self, "names", []), (name.lower(), kind.upper(), record, numbers["ttl"], numbers["flags"])]
+
+    def activate(self, previous: Any) -> None:
+        super().activate(previous)
+        for name in getattr(self, "names", ()):
+            if not self.rt.datapath.dns.remember(*name):
+                self.rt.log.error("corex: dns_cache: there is no room for %s", name[0])
 
     # -- branches and forwarding -----------------------------------------------------------------------------------------
 

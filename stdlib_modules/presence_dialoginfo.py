@@ -7,22 +7,18 @@ the one that matters most: one that rings before one that is answered.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
 from functools import partial
 from hashlib import md5
 from typing import Any, Final
 from xml.sax.saxutils import quoteattr
 
 from kamc.declare import Module
-from kamc.runtime.markup import laid_out, local_name, parse_xml
+from kamc.runtime.markup import local_name
+from stdlib_modules.presence.merge import merged
 from stdlib_modules.presence.packages import Package
 
 #: the last one matters most
 _STATES: Final = ("terminated", "trying", "proceeding", "confirmed", "early")
-
-
-def _dialogs(root: Any) -> list[Any]:
-    return [e for e in root if local_name(e) == "dialog"]
 
 
 def _rank(dialog: Any) -> int:
@@ -30,24 +26,15 @@ def _rank(dialog: Any) -> int:
     return _STATES.index(state) if state in _STATES else 0
 
 
+def _loudest(dialogs: list[Any]) -> list[Any]:
+    return [max(dialogs, key=_rank)] if dialogs else []
+
+
 def combine(bodies: Sequence[str], gone: str | None, *, single: bool = False) -> str:
     """One document of the dialogs of all, the oldest first. What is no XML is told as it came when nothing else is published."""
-    roots = []
-    for body in [*reversed(bodies), *([gone] if gone else ())]:
-        try:
-            roots.append(parse_xml(body, compact=True))
-        except ValueError:
-            continue
-    if not roots:
-        return bodies[0] if bodies else gone or ""
-    whole = deepcopy(roots[0])
-    found = [dialog for root in roots for dialog in _dialogs(root)]
-    if single and found:
-        found = [max(found, key=_rank)]
-    for dialog in _dialogs(whole):
-        whole.remove(dialog)
-    whole.extend(deepcopy(dialog) for dialog in found)
-    return laid_out(whole)
+    oldest_first = [*reversed(bodies), *([gone] if gone else ())]
+    whole = merged(oldest_first, "dialog", _loudest) if single else merged(oldest_first, "dialog")
+    return whole if whole is not None else bodies[0] if bodies else gone or ""
 
 
 def no_dialog(uri: str) -> str:

@@ -482,6 +482,29 @@ def test_waiting_messages_and_registrations(bench: Callable[..., Bench]) -> None
     assert agent.publish(body="x", event="conference").first == "SIP/2.0 489 Bad Event"
 
 
+def test_registrations_of_all_publications(bench: Callable[..., Bench]) -> None:
+    def registrations(version: int, *names: str) -> str:
+        inner = "".join(f'  <registration aor="sip:bob@b.test" id="{name}" state="active"/>\n' for name in names)
+        return f'<?xml version="1.0"?>\n<reginfo xmlns="urn:ietf:params:xml:ns:reginfo" version="{version}" state="full">\n{inner}</reginfo>\n'
+
+    agent = Agent(bench(ROUTE, head=PACKAGES + 'modparam("presence_reginfo", "aggregate_presentities", 1)\n'))
+    kind = "Content-Type: application/reginfo+xml"
+    agent.subscribe(event="reg")
+    agent.told()
+    told, etags = [], []
+    for name in ("a", "b"):
+        agent.b.advance(1)
+        etags.append(agent.publish(kind, body=registrations(0, name), event="reg").get("SIP-ETag"))
+        told += [body(m) for m in agent.told()]
+    assert told == [registrations(2, "a"), registrations(3, "a", "b")]
+    agent.b.advance(1)
+    agent.publish(kind, f"SIP-If-Match: {etags[0]}", event="reg", expires="0")
+    assert [body(m) for m in agent.told()] == [registrations(4, "b")]
+    agent.b.advance(1)
+    agent.publish(kind, body="no xml", event="reg")
+    assert [body(m) for m in agent.told()] == [registrations(5, "b")]
+
+
 def test_two_servers_on_one_database(bench: Callable[..., Bench], tmp_path: Path) -> None:
     head = WITH_DATABASE + ACTIVE + database_alone(tmp_path)
     one, two = Agent(bench(ROUTE, head=head)), Agent(bench(ROUTE, head=head))

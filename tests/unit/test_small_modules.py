@@ -11,6 +11,7 @@ import pytest
 from kamc.errors import ConfigError
 from kamc.runtime.rpc.fault import RpcFault
 from stdlib_modules.ratelimit.load import processor_times, waiting_bytes
+from tests.harness import HEAD, built
 
 
 def printed(b, uri: str = "sip:x@127.0.0.1") -> list[str]:
@@ -243,3 +244,34 @@ def test_timers(bench) -> None:
 def test_timers_that_cannot_be_set(bench, param: str) -> None:
     with pytest.raises(ConfigError, match="rtimer"):
         bench(f'loadmodule "rtimer.so"\nmodparam("rtimer", {param})\nroute[TICK] {{ return; }}\nrequest_route {{ route(TICK); }}\n')
+
+
+def dns_cache(*values: str) -> str:
+    return "".join(f'modparam("corex", "dns_cache", "{value}")\n' for value in values)
+
+
+def test_names_of_the_configuration(bench) -> None:
+    """They are there before anybody asks a name server, also after a reload, once."""
+    head = HEAD + dns_cache("type=A;name=One.test;addr=127.0.0.9;ttl=100;flags=0", "type=A;name=one.test;addr=127.0.0.8;ttl=100",
+                            "type=aaaa; name=six.test; addr=::1; ttl=60; flags=2",
+                            "type=SRV;name=_sip._udp.srv.test;addr=one.test;ttl=50;priority=1;weight=2;port=5099",
+                            "type=A;name=none.test;addr=127.0.0.1;ttl=9;flags=1")  # fmt: skip
+    b = bench("request_route { t_relay(); }\n", head=head)
+    b.files = built(b.folder, head + "request_route { if (1) { t_relay(); } }\n")
+    b.load()
+    assert [row["rr_ip"] for row in b.rpc("dns.lookup", "A", "one.test")["records"]] == ["127.0.0.9", "127.0.0.8"]
+    assert b.rpc("dns.lookup", "AAAA", "six.test")["permanent"] == "yes"
+    assert b.rpc("dns.lookup", "SRV", "_sip._udp.srv.test")["records"][0] | {"rr_expires": 0} == {
+        "rr_idx": 0, "rr_name": "one.test", "rr_port": 5099, "rr_priority": 1, "rr_weight": 2, "rr_permanent": "no", "rr_expires": 0}  # fmt: skip
+    assert {row["name"]: row["negative_entry"] for row in b.rpc("dns.view")}["none.test"] == "yes"
+    b.request("OPTIONS", "sip:x@one.test:7000")
+    assert next(m.to for m in b.take() if m.first.startswith("OPTIONS")) in (("127.0.0.9", 7000), ("127.0.0.8", 7000))
+
+
+@pytest.mark.parametrize("value", [
+    "type=A;name=x;addr=::1;ttl=1", "type=AAAA;name=x;addr=1.2.3.4", "type=A;name=x;addr=nonsense", "type=MX;name=x;addr=1.2.3.4", "type=A;addr=1.2.3.4", "type=A;name=x",
+    "type=A;name=x;addr=1.2.3.4;ttl=-1", "type=A;name=x;addr=1.2.3.4;ttl=soon", "type=A;name=x;addr=1.2.3.4;what=1", "x",
+])
+def test_names_that_are_none(bench, value: str) -> None:
+    with pytest.raises((ConfigError, AssertionError)):
+        bench("request_route { exit; }\n", head=HEAD + dns_cache(value))

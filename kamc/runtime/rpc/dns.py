@@ -107,11 +107,7 @@ class DnsCommands:
         return delete
 
     def _add(self, name: str, kind: str, ttl: int, record: Record, flags: int) -> None:
-        now = self.dns.clock()
-        known = self.dns.cache.get(name, kind)
-        others = tuple(r for r in known.records if r != record) if known is not None else ()
-        entry = Entry(name, kind, (*others, record), now + ttl, now, permanent=bool(flags & 2))
-        if not self.dns.cache.put(entry, delete_unexpired=True):
+        if not self.dns.remember(name, kind, record, ttl, flags):
             raise RpcFault(500, "Failed to add the entry to the cache")
 
     def _adder(self, kind: str, version: int) -> Callable[..., None]:

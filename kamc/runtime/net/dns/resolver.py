@@ -224,3 +224,10 @@ class Resolver:
         if ttl > 0 and self.param("use_dns_cache"):
             self.cache.put(entry, delete_unexpired=bool(self.param("dns_cache_del_nonexp")))
         return entry
+
+    def remember(self, name: str, kind: str, record: Record, ttl: int, flags: int = 0) -> bool:
+        """Put a record into the cache beside those that are there, for some seconds; with flag 1 the name has none, with 2 it is for good. False without room."""
+        now, known = self.clock(), self.cache.get(name, kind)
+        others = tuple(r for r in known.records if r != record) if known is not None else ()
+        entry = Entry(name, kind, () if flags & 1 else (*others, record), now + ttl, now, permanent=bool(flags & 2))
+        return self.cache.put(entry, delete_unexpired=True)
