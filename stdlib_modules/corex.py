@@ -27,10 +27,17 @@ class Corex(Module):
     class Params:
         pass
 
+    def __init__(self, rt: Any) -> None:
+        super().__init__(rt)
+        #: domains whose subdomains are ours, as the configuration has them
+        self.subdomains: list[str] = []
+        #: what the name cache is to know: name, type, record, seconds, flags
+        self.names: list[tuple[str, str, Record, int, int]] = []
+
     @modparam("alias_subdomains")
     def set_subdomains(self, value: str) -> None:
         """``[proto:]domain[:port]``: the domain and everything below it is ours."""
-        self.subdomains = [*getattr(self, "subdomains", []), value]
+        self.subdomains.append(value)
         parts = value.split(":")
         proto = parts.pop(0) if parts[0] in ("udp", "tcp", "tls", "sctp") else ""
         port = int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else 0
@@ -51,11 +58,11 @@ class Corex(Module):
             record = Srv(numbers["priority"], numbers["weight"], numbers["port"], address)
         elif ip_address(address).version != (4 if kind.upper() == "A" else 6):
             raise ValueError(f"{value!r}: {address} is no address of type {kind}")
-        self.names = [*getattr(self, "names", []), (name.lower(), kind.upper(), record, numbers["ttl"], numbers["flags"])]
+        self.names.append((name.lower(), kind.upper(), record, numbers["ttl"], numbers["flags"]))
 
     def activate(self, previous: Any) -> None:
         super().activate(previous)
-        for name in getattr(self, "names", ()):
+        for name in self.names:
             if not self.rt.datapath.dns.remember(*name):
                 self.rt.log.error("corex: dns_cache: there is no room for %s", name[0])
 
@@ -404,12 +411,12 @@ class Corex(Module):
     @rpc("shm.info")
     def rpc_memory_info(self) -> dict[str, Any]:
         """Who gives out memory, and how much there is in bytes."""
-        return {"name": "python", "size": memory.total()}
+        return memory.info()
 
     @rpc("shm.stats")
     def rpc_memory_stats(self) -> dict[str, int]:
         """Memory of this worker in bytes."""
-        return {**memory.sizes(), "fragments": 1}
+        return memory.stats()
 
 
 module = Corex

@@ -8,7 +8,7 @@ A 2xx means alive, any other answer or none that it is down; one that cannot be 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -256,30 +256,28 @@ class Keepalive(Module):
             raise RpcFault(500, "couldn't get data from list")
         return {"uri": one.uri, "owner": one.owner, "state": one.state}
 
-    @rpc("keepalive.add", spread=Spread.EVERY)
-    def rpc_add(self, uri: str | None = None, owner: str | None = None) -> str:
-        """URI OWNER: ask another destination."""
+    @staticmethod
+    def _told(change: Callable[[str, str], bool], uri: str | None, owner: str | None, failed: str) -> None:
+        """Change what is asked. Raises RpcFault: nothing is changed, or the URI is none."""
         if uri is None or owner is None:
             raise _MISSING
         try:
-            added = self.add(uri, owner)
+            done = change(uri, owner)
         except ValueError:
-            added = False
-        if not added:
-            raise RpcFault(500, "couldn't add data to list")
+            done = False
+        if not done:
+            raise RpcFault(500, failed)
+
+    @rpc("keepalive.add", spread=Spread.EVERY)
+    def rpc_add(self, uri: str | None = None, owner: str | None = None) -> str:
+        """URI OWNER: ask another destination."""
+        self._told(self.add, uri, owner, "couldn't add data to list")
         return "Ok. Destination added."
 
     @rpc("keepalive.del", spread=Spread.EVERY)
     def rpc_del(self, uri: str | None = None, owner: str | None = None) -> str:
         """URI OWNER: ask a destination no more."""
-        if uri is None or owner is None:
-            raise _MISSING
-        try:
-            removed = self.remove(uri, owner)
-        except ValueError:
-            removed = False
-        if not removed:
-            raise RpcFault(500, "couldn't delete data from list")
+        self._told(self.remove, uri, owner, "couldn't delete data from list")
         return "Ok. Destination removed."
 
     @rpc("keepalive.flush", spread=Spread.EVERY)

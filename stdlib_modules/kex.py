@@ -233,7 +233,7 @@ class Kex(Module):
     @rpc("pkg.info")
     def rpc_package_info(self) -> dict[str, Any]:
         """Who gives out memory, and how much there is in bytes."""
-        return {"name": "python", "size": memory.total()}
+        return memory.info()
 
 
 module = Kex

@@ -6,7 +6,7 @@ the one that matters most: one that rings before one that is answered.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import md5
 from typing import Any, Final
@@ -14,7 +14,7 @@ from xml.sax.saxutils import quoteattr
 
 from kamc.declare import Module
 from kamc.runtime.markup import local_name
-from stdlib_modules.presence.merge import merged
+from stdlib_modules.presence.merge import latest, merged
 from stdlib_modules.presence.packages import Package
 
 #: the last one matters most
@@ -30,11 +30,10 @@ def _loudest(dialogs: list[Any]) -> list[Any]:
     return [max(dialogs, key=_rank)] if dialogs else []
 
 
-def combine(bodies: Sequence[str], gone: str | None, *, single: bool = False) -> str:
+def combine(bodies: Sequence[str], gone: str | None, choose: Callable[[list[Any]], list[Any]] = list) -> str:
     """One document of the dialogs of all, the oldest first. What is no XML is told as it came when nothing else is published."""
     oldest_first = [*reversed(bodies), *([gone] if gone else ())]
-    whole = merged(oldest_first, "dialog", _loudest) if single else merged(oldest_first, "dialog")
-    return whole if whole is not None else bodies[0] if bodies else gone or ""
+    return merged(oldest_first, "dialog", choose) or latest(bodies, gone)
 
 
 def no_dialog(uri: str) -> str:
@@ -55,7 +54,8 @@ class PresenceDialoginfo(Module):
 
     def mod_init(self) -> None:
         p = self.p
-        package = Package("dialog", "application/dialog-info+xml", p.default_expires, combine=partial(combine, single=bool(p.force_single_dialog)), numbered=True)
+        how = partial(combine, choose=_loudest) if p.force_single_dialog else combine
+        package = Package("dialog", "application/dialog-info+xml", p.default_expires, combine=how, numbered=True)
         if p.force_dummy_dialog:
             package.nothing = no_dialog
         self.rt.module("presence").add_package(package)

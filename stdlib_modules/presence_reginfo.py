@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kamc.declare import Module
-from stdlib_modules.presence.merge import merged
+from stdlib_modules.presence.merge import latest, merged
 from stdlib_modules.presence.packages import Package
 
 
 def combine(bodies: Sequence[str], gone: str | None) -> str:
     """One document of the registrations of all, the oldest first. What is no XML is told as it came when nothing else is published."""
-    whole = merged(list(reversed(bodies)) or [gone or ""], "registration")
-    return whole if whole is not None else bodies[0] if bodies else gone or ""
+    return merged(list(reversed(bodies)) or [gone or ""], "registration") or latest(bodies, gone)
 
 
 class PresenceReginfo(Module):

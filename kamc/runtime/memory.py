@@ -59,6 +59,16 @@ def sizes() -> dict[str, int]:
     return {"total": total(), "free": free(), "used": used(), "real_used": used(), "max_used": most()}
 
 
+def stats(shift: int = 0) -> dict[str, int]:
+    """What commands say of it: sizes, in units of 2**shift bytes, and in how many pieces it lies."""
+    return {name: size >> shift for name, size in sizes().items()} | {"fragments": 1}
+
+
+def info() -> dict[str, str | int]:
+    """Who gives it out, and how much there is."""
+    return {"name": "python", "size": total()}
+
+
 def summary() -> str:
     """One line for a log, in KiB."""
     return f"memory status of {os.getpid()}: " + ", ".join(f"{name} {size >> 10} KiB" for name, size in sizes().items())

@@ -96,8 +96,9 @@ class Debugger(Module):
     def activate(self, previous: Any) -> None:
         self.carry(previous, "tracing", "cfgtrace")
         if previous is not None:
-            previous.breakpoints.on = previous.breakpoints.on if previous.p.breakpoint == self.p.breakpoint else bool(self.p.breakpoint)
             self.breakpoints = previous.breakpoints
+            if previous.p.breakpoint != self.p.breakpoint:
+                self.breakpoints.on = bool(self.p.breakpoint)
         self.rt.log.levels = self.levels if self.p.mod_level_mode else {}
         self.rt.log.facilities = self.facilities if self.p.mod_facility_mode else {}
 

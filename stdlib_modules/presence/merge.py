@@ -9,7 +9,12 @@ from typing import Any
 from kamc.runtime.markup import laid_out, local_name, parse_xml
 
 
-def merged(bodies: Sequence[str], element: str, choose: Callable[[list[Any]], list[Any]] = lambda found: found) -> str | None:
+def latest(bodies: Sequence[str], gone: str | None) -> str:
+    """Of documents, newest first, the first as it came; without one, that which is being taken back."""
+    return bodies[0] if bodies else gone or ""
+
+
+def merged(bodies: Sequence[str], element: str, choose: Callable[[list[Any]], list[Any]] = list) -> str | None:
     """One document with the elements of a name of all bodies, the first body's first, or with those of them that ``choose`` picks. What is no XML is
     passed over; None when nothing is XML."""
     roots = []

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,17 @@ def digit(number: int, event: int) -> list[bytes]:
             + min(160 * (step + 1), 640).to_bytes(2) for step in range(6)]  # fmt: skip
 
 
+@contextmanager
+def pair(server: Server) -> Iterator[tuple[Phone, Phone, socket.socket, socket.socket]]:
+    """Two registered phones, and a socket for the media of each."""
+    with ExitStack() as stack:
+        a, b = (stack.enter_context(closing(Phone(name, "udp", server.port))) for name in ("ann", "bob"))
+        voice_a, voice_b = (stack.enter_context(closing(media())) for _ in range(2))
+        a.register()
+        b.register()
+        yield a, b, voice_a, voice_b
+
+
 DIGITS = """loadmodule "xlog.so"
 modparam("rtpengine", "dtmf_events_sock", "127.0.0.1:EVENTS")
 modparam("rtpengine", "dtmf_event_callid", "$avp(callid)")
@@ -133,11 +145,7 @@ request_route"""
 @pytest.mark.parametrize("workers", ["1", "3"])
 def test_digits_are_heard(serve: Callable[..., Server], engine: str, events: int, workers: str) -> None:
     server = serve(TEXT.replace("NODE", engine).replace("request_route", DIGITS.replace("EVENTS", str(events))), "--alias", DOMAIN, "--workers", workers)
-    a, b = Phone("ann", "udp", server.port), Phone("bob", "udp", server.port)
-    voice_a, voice_b = media(), media()
-    try:
-        a.register()
-        b.register()
+    with pair(server) as (a, b, voice_a, voice_b):
         more = "a=rtpmap:101 telephone-event/8000\r\n"
         sdp = "Content-Type: application/sdp"
         a.request("INVITE", f"sip:bob@{DOMAIN}", sdp, call_id="digits", body=described(voice_a).replace("AVP 0", "AVP 0 101") + more)
@@ -147,18 +155,11 @@ def test_digits_are_heard(serve: Callable[..., Server], engine: str, events: int
             voice_a.sendto(packet, ("127.0.0.1", to_b))
             voice_b.recv(999)
         until(lambda: "digit 5 of digits" in server.text() and "digit 11 of digits" in server.text())
-    finally:
-        for one in (a, b, voice_a, voice_b):
-            one.close()
 
 
 def test_media_goes_through_it(serve: Callable[..., Server], engine: str) -> None:
     server = serve(TEXT.replace("NODE", engine), "--alias", DOMAIN)
-    a, b = Phone("ann", "udp", server.port), Phone("bob", "udp", server.port)
-    voice_a, voice_b = media(), media()
-    try:
-        a.register()
-        b.register()
+    with pair(server) as (a, b, voice_a, voice_b):
         sdp = "Content-Type: application/sdp"
         a.request("INVITE", f"sip:bob@{DOMAIN}", sdp, call_id="media", body=described(voice_a))
         invite = b.until("INVITE")
@@ -189,6 +190,3 @@ def test_media_goes_through_it(serve: Callable[..., Server], engine: str) -> Non
             voice_a.sendto(rtp(9), ("127.0.0.1", to_b))
             voice_b.settimeout(0.3)
             voice_b.recv(999)
-    finally:
-        for one in (a, b, voice_a, voice_b):
-            one.close()

@@ -135,7 +135,7 @@ class CoreCommands:
         shift = _UNITS.get(unit)
         if shift is None:
             raise RpcFault(500, "bad param, (use b|k|m|g)")
-        return {**{name: size >> shift for name, size in memory.sizes().items()}, "fragments": 1}
+        return memory.stats(shift)
 
     @rpc("core.kill")
     def kill(self, number: int = signal.SIGTERM) -> None:
